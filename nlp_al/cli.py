@@ -1,0 +1,107 @@
+"""`nlp-al`: the tools around a run."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from nlp_al import __version__
+from nlp_al.errors import UserError
+from nlp_al.main import run_command
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The entry point; the exit status."""
+    parser = argparse.ArgumentParser(prog="nlp-al", description="Tools around a run of nlp_al; recipes start the runs.")
+    parser.add_argument("--version", action="version", version=f"nlp-al {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    listed = commands.add_parser("strategies", help="list the query strategies")
+    listed.add_argument("--json", action="store_true", help="as JSON, a list of objects")
+    listed.set_defaults(run=strategies)
+
+    drawn = commands.add_parser("report", help="draw learning curves of runs on one HTML page")
+    drawn.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="a run directory")
+    drawn.add_argument("--out", type=Path, help="the page (one run: RUN/report.html, several: report.html beside them)")
+    drawn.add_argument("--metric", help="the metric to draw; left out: the task's own")
+    drawn.set_defaults(run=report)
+
+    compared = commands.add_parser("compare", help="compare the strategies of runs in a table")
+    compared.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="a run directory")
+    compared.set_defaults(run=compare)
+
+    finished = commands.add_parser("finish", help="fine-tune the final model of a run on all its labels")
+    finished.add_argument("run_dir", type=Path, metavar="RUN", help="the run directory")
+    finished.set_defaults(run=finish)
+
+    arguments = parser.parse_args(argv)
+    return run_command(lambda: arguments.run(arguments))
+
+
+def strategies(arguments: argparse.Namespace) -> None:
+    """Lists the strategies with what they need; no torch is loaded for it."""
+    rows = strategy_rows()
+    if arguments.json:
+        print(json.dumps(rows, indent=2, ensure_ascii=False))
+        return
+    for row in rows:
+        needs = ", ".join(row["needs"]) or "nothing"
+        print(f"{row['name']:<18}{row['family']:<13}needs {needs:<24}{row['reference']}")
+
+
+def strategy_rows() -> list[dict[str, Any]]:
+    """name, family, tasks, shapes, needs and reference of every strategy."""
+    from nlp_al.strategies import all_strategies
+    from nlp_al.tasks import TASKS
+
+    return [
+        {
+            "name": name,
+            "family": strategy.family,
+            "tasks": [task for task, adapter in TASKS.items() if adapter.shape in strategy.shapes],
+            "shapes": list(strategy.shapes),
+            "needs": sorted(strategy.needs),
+            "reference": strategy.reference,
+        }
+        for name, strategy in sorted(all_strategies().items())
+    ]
+
+
+def report(arguments: argparse.Namespace) -> None:
+    """Writes the page and names it last."""
+    from nlp_al.report import write_report
+
+    print(write_report(arguments.runs, arguments.out, arguments.metric))
+
+
+def compare(arguments: argparse.Namespace) -> None:
+    """Prints the table."""
+    from nlp_al.report import compare as compared
+
+    print(compared(arguments.runs))
+
+
+def finish(arguments: argparse.Namespace) -> None:
+    """Fine-tunes the final model on every label that the run has."""
+    from nlp_al.config import read_config
+    from nlp_al.values import parse_yaml
+
+    path = arguments.run_dir / "config.yaml"
+    if not path.is_file():
+        raise UserError(f"{arguments.run_dir} is no run directory: it holds no config.yaml.")
+    values = parse_yaml(path.read_text(encoding="utf-8"), str(path))
+    config = read_config({**values, "run_dir": str(arguments.run_dir)}, path.parent)
+
+    from nlp_al.learner import ActiveLearner
+
+    learner = ActiveLearner(config)
+    with learner.opened():
+        learner.finish()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,94 @@
+"""What a run prints: a line a round, and what the user should know beside it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tqdm import tqdm
+
+from nlp_al.config import Config
+from nlp_al.pool import Pool
+from nlp_al.tasks import Task
+
+
+class Progress:
+    """Prints on the main process, and keeps silent on the others."""
+
+    def __init__(self, config: Config, task: Task, enabled: bool) -> None:
+        self.config = config
+        self.task = task
+        self.enabled = enabled
+        self._bar: Any = None
+        self._told: set[str] = set()
+
+    def start(self, pool: Pool, metrics: list[dict[str, Any]]) -> None:
+        """The head of the table, and the rounds that are done."""
+        if not self.enabled:
+            return
+        config, loop = self.config, self.config.loop
+        self._say(f"\n{config.run_dir}: {config.strategy_name}, seed {loop.seed}, {config.training.mode} training")
+        doubles = len(pool.examples) - len({example.key for example in pool.examples})
+        if doubles:
+            self._say(f"{doubles} of {len(pool.examples)} examples repeat the text of another one.")
+        columns = "".join(f"{name:>12}" for name in self.task.metrics)
+        self._say(f"{'round':>5}{'labelled':>10}{'cost':>8}{columns}{'seconds':>9}  strategy")
+        for line in metrics:
+            self._line(line)
+        # disable=None: no bar where the output is no terminal.
+        self._bar = tqdm(
+            total=loop.rounds + 1, initial=len(metrics), desc="rounds", unit="round", leave=False, disable=None
+        )
+
+    def round(self, line: dict[str, Any], only_class: str | None) -> None:
+        """One finished round."""
+        if not self.enabled:
+            return
+        self._line(line)
+        self._bar.update()
+        if only_class is not None and line["round"] == self.config.loop.rounds:
+            self._say(f"Every label so far is {only_class!r}; a model needs a second class.")
+
+    def _line(self, line: dict[str, Any]) -> None:
+        scores: dict[str, float] = line.get("test") or line.get("validation") or line.get("holdout") or {}
+        columns = "".join(f"{scores[name]:>12.4f}" if name in scores else f"{'–':>12}" for name in self.task.metrics)
+        seconds = sum(line["seconds"].values())
+        told = (
+            f"{line['round']:>5}{line['labelled']:>10}{line['cost']:>8.0f}{columns}{seconds:>9.2f}  {line['strategy']}"
+        )
+        self._say(told)
+
+    def one_class(self, only_class: str | None, asks: str) -> None:
+        """No model yet."""
+        known = "no label has come yet" if only_class is None else f"every label so far is {only_class!r}"
+        self._say(f"      {known}: until a second class turns up, {asks} asks.")
+
+    def waiting(self, missing: int, of: int) -> None:
+        """Answers that are still to come, told when their number changes."""
+        told = f"      {of - missing} of {of} answered"
+        if told not in self._told:
+            self._told.add(told)
+            self._say(told)
+
+    def final(self, labelled: int) -> None:
+        """The final fit begins."""
+        if self.config.training.mode == "frozen":
+            self._say(f"Fine-tuning the final model on {labelled} labels ...")
+
+    def finished(self, about: dict[str, Any], model: Any) -> None:
+        """The final model is there."""
+        scores = about.get("test") or about.get("validation") or about.get("holdout") or {}
+        told = ", ".join(f"{name} {value:.4f}" for name, value in scores.items())
+        self._say(f"Final model: {model}" + (f" ({told})" if told else ""))
+
+    def no_final(self, only_class: str | None) -> None:
+        """There is nothing to fine-tune."""
+        self.one_class(only_class, "label more:")
+
+    def close(self) -> None:
+        """Takes the bar away."""
+        if self._bar is not None:
+            self._bar.close()
+
+    def _say(self, text: str) -> None:
+        if self.enabled:
+            tqdm.write(text)

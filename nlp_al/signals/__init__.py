@@ -1,0 +1,246 @@
+"""What a model says about the pool: one record of named fields, each there only when a strategy names it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, fields, replace
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from nlp_al.decisions import Decisions
+
+# Name: number of dimensions, and the type it is held in (None: float32 or float64, as it came).
+_FORMS: dict[str, tuple[int, torch.dtype | None]] = {
+    "probs": (2, None),
+    "offsets": (1, torch.int64),
+    "options": (1, torch.int64),
+    "embeddings": (2, None),
+    "pretrained": (2, None),
+    "gradients.r": (2, None),
+    "gradients.h": (2, None),
+    "gradients.offsets": (1, torch.int64),
+    # Words are counted exactly, and the sum of a batch must be what the budget says.
+    "cost": (1, torch.float64),
+    "askable": (1, torch.bool),
+}
+_PER_EXAMPLE = ("embeddings", "pretrained", "cost", "askable")
+_INSTEAD = {"gradients": ("probs", "embeddings"), "pretrained": ("embeddings",)}
+
+
+class SignalError(ValueError):
+    """A field is missing, has the wrong shape, or holds NaN or infinity; the message names it."""
+
+
+class Gradients(NamedTuple):
+    """Last-layer gradients as factors: example i has Σ_j r_j ⊗ h_j over its rows j, never multiplied out.
+
+    r: float[J, R]. h: float[J, d]. offsets: int64[n + 1].
+    """
+
+    r: Tensor
+    h: Tensor
+    offsets: Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Signals:
+    """What is known of n examples, held on the CPU; half precision and whole numbers become float32.
+
+    probs: float[M, O], a row a decision; offsets: int64[n + 1], the rows of an example (absent: one each);
+    options: int64[M], the valid leading columns of a row (absent: all; what stands in the others is never read).
+    embeddings: float[n, d]. pretrained: float[n, d], never fine-tuned. gradients: `Gradients`, or a triple like it.
+    cost: float[n], what asking costs (absent: one record each, and sizes count records).
+    askable: bool[n], False where there is nothing to decide (absent: read off probs).
+    count: n, where no other field tells. labelled: the same record for the labelled examples.
+
+    Raises:
+        SignalError: a field has the wrong number of dimensions, fields disagree on n, or offsets and options do not
+            fit their rows.
+    """
+
+    probs: Tensor | None = None
+    offsets: Tensor | None = None
+    options: Tensor | None = None
+    embeddings: Tensor | None = None
+    pretrained: Tensor | None = None
+    gradients: Gradients | tuple[Tensor, Tensor, Tensor] | None = None
+    cost: Tensor | None = None
+    askable: Tensor | None = None
+    count: int | None = None
+    labelled: Signals | None = None
+
+    def __post_init__(self) -> None:
+        for name in _FORMS:
+            if (value := getattr(self, name, None)) is not None:
+                object.__setattr__(self, name, _plain(name, value))
+        if self.gradients is not None:
+            parts = zip(Gradients._fields, self.gradients, strict=True)
+            object.__setattr__(self, "gradients", Gradients(*(_plain(f"gradients.{n}", part) for n, part in parts)))
+        if self.probs is not None and self.offsets is None:
+            object.__setattr__(self, "offsets", torch.arange(self.probs.shape[0] + 1))
+        object.__setattr__(self, "count", self._agreed_count())
+        self._check_rows()
+
+    def _agreed_count(self) -> int:
+        counts = {name: len(value) for name in _PER_EXAMPLE if (value := getattr(self, name)) is not None}
+        if self.offsets is not None:
+            counts["offsets"] = self.offsets.numel() - 1
+        if self.gradients is not None:
+            counts["gradients"] = self.gradients[2].numel() - 1
+        if self.count is not None:
+            counts["count"] = self.count
+        if not counts:
+            raise SignalError("Signals without any field need `count`, the number of examples.")
+        if len(set(counts.values())) > 1:
+            told = ", ".join(f"{name} {number}" for name, number in counts.items())
+            raise SignalError(f"The fields disagree on the number of examples: {told}.")
+        return next(iter(counts.values()))
+
+    def _check_rows(self) -> None:
+        ragged = []
+        if self.probs is not None and self.offsets is not None:
+            rows, columns = self.probs.shape
+            ragged.append(("probs", rows, self.offsets))
+            if columns == 0:
+                raise SignalError("probs has no columns; a decision has at least one option.")
+            if self.options is not None:
+                if len(self.options) != rows:
+                    raise SignalError(f"options has {len(self.options)} entries for {rows} rows of probs.")
+                if bool(((self.options < 1) | (self.options > columns)).any()):
+                    raise SignalError(f"options must lie between 1 and {columns}, the columns of probs.")
+        if self.gradients is not None:
+            r, h, offsets = self.gradients
+            ragged += [("gradients.r", len(r), offsets), ("gradients.h", len(h), offsets)]
+        for name, rows, offsets in ragged:
+            fits = offsets.numel() > 0 and int(offsets[0]) == 0 and int(offsets[-1]) == rows
+            if not fits or bool((offsets.diff() < 0).any()):
+                raise SignalError(f"The offsets of {name} must rise from 0 to its {rows} rows.")
+
+    def __len__(self) -> int:
+        assert self.count is not None
+        return self.count
+
+    @property
+    def decisions(self) -> Decisions:
+        """The distributions; raises SignalError without probs."""
+        if self.probs is None or self.offsets is None:
+            raise SignalError("The signals have no probs.")
+        return Decisions(self.probs, self.offsets, self.options)
+
+    def can_ask(self) -> Tensor:
+        """bool[n]: False for examples with nothing to decide; these come behind all others, whatever the strategy."""
+        if self.askable is not None:
+            return self.askable
+        if self.probs is not None:
+            return self.decisions.askable()
+        return torch.ones(len(self), dtype=torch.bool)
+
+    def require(self, needs: Iterable[str], needs_labelled: Iterable[str] = ()) -> None:
+        """Every needed field is there and finite, here and in the labelled role where that holds any example.
+
+        Raises:
+            SignalError: names the first field that is not, or whose width differs between the two roles.
+        """
+        for need in sorted(needs):
+            for name in self._sources(need):
+                self._check_finite(name, "")
+        if self.cost is not None and not bool((torch.isfinite(self.cost) & (self.cost >= 0)).all()):
+            raise SignalError("cost must be finite and not negative.")
+        if self.labelled is None or len(self.labelled) == 0:
+            return
+        for need in sorted(needs_labelled):
+            for name in self._sources(need):
+                self.labelled._check_finite(name, "labelled.")
+                here, there = getattr(self, name), getattr(self.labelled, name)
+                if name in ("embeddings", "pretrained") and here is not None and here.shape[1] != there.shape[1]:
+                    raise SignalError(f"labelled.{name} has {there.shape[1]} columns, {name} has {here.shape[1]}.")
+
+    def _sources(self, need: str) -> tuple[str, ...]:
+        """The field itself, or those that it is derived from where it is absent."""
+        instead = _INSTEAD.get(need, ())
+        if getattr(self, need) is not None or not instead:
+            return (need,)
+        if any(getattr(self, name) is None for name in instead):
+            raise SignalError(f"The signals have no {need}, nor {' and '.join(instead)} to take its place.")
+        return instead
+
+    def _check_finite(self, name: str, role: str) -> None:
+        value: Any = getattr(self, name)
+        if value is None:
+            raise SignalError(f"The signals have no {role}{name}.")
+        parts = {name: value}
+        if name == "probs":
+            parts = {name: self.decisions.masked}
+        elif name == "gradients":
+            parts = {"gradients.r": value[0], "gradients.h": value[1]}
+        for part, values in parts.items():
+            # The extremes are NaN or infinite when anything is; isfinite would hold a copy of the whole field.
+            if values.numel() and not all(bool(torch.isfinite(extreme)) for extreme in torch.aminmax(values)):
+                raise SignalError(f"{role}{part} holds NaN or infinity.")
+
+    def factors(self) -> Gradients:
+        """The gradient factors, derived from probs and embeddings where an example has one decision.
+
+        The derived form is (p − e_ŷ) ⊗ h with ŷ the predicted class. Raises SignalError where it can't be derived.
+        """
+        if self.gradients is not None:
+            return Gradients(*self.gradients)
+        if self.probs is None or self.embeddings is None:
+            raise SignalError("The signals have no gradients, nor probs and embeddings to take its place.")
+        decisions = self.decisions
+        if bool((decisions.offsets.diff() != 1).any()) or decisions.options is not None:
+            raise SignalError("gradients can only be derived where each example has one decision over fixed options.")
+        return Gradients(residual(decisions.probs), self.embeddings, decisions.offsets)
+
+    def before_training(self) -> tuple[Tensor, Tensor]:
+        """Embeddings that were never fine-tuned, of the pool and the labelled set: float[n, d] and float[l, d].
+
+        The model's own where the pool has no others; both come from the same field, or they would not compare.
+        """
+        (name,) = self._sources("pretrained")
+        pool: Tensor = getattr(self, name)
+        if self.labelled is None or len(self.labelled) == 0:
+            return pool, pool[:0]
+        return pool, getattr(self.labelled, name)
+
+    def take(self, indices: Tensor) -> Signals:
+        """The record of some examples, in the order given; the labelled role stays whole."""
+        taken: dict[str, Any] = {f.name: None for f in fields(self)}
+        taken.update(count=indices.numel(), labelled=self.labelled)
+        for name in _PER_EXAMPLE:
+            if (value := getattr(self, name)) is not None:
+                taken[name] = value[indices]
+        if self.probs is not None and self.offsets is not None:
+            rows, taken["offsets"] = take_rows(self.offsets, indices)
+            taken["probs"] = self.probs[rows]
+            if self.options is not None:
+                taken["options"] = self.options[rows]
+        if self.gradients is not None:
+            r, h, offsets = self.gradients
+            rows, offsets = take_rows(offsets, indices)
+            taken["gradients"] = Gradients(r[rows], h[rows], offsets)
+        return replace(self, **taken)
+
+
+def residual(probs: Tensor) -> Tensor:
+    """p − e_ŷ, the gradient at the logits under the predicted label: float[M, O]; ties go to the first column."""
+    return probs - torch.nn.functional.one_hot(probs.argmax(dim=1), probs.shape[1]).to(probs.dtype)
+
+
+def take_rows(offsets: Tensor, indices: Tensor) -> tuple[Tensor, Tensor]:
+    """Rows of some segments, one after the other, and the offsets that part them."""
+    lengths = offsets.diff()[indices]
+    out = torch.cat([lengths.new_zeros(1), lengths.cumsum(0)])
+    start = torch.repeat_interleave(offsets[:-1][indices] - out[:-1], lengths)
+    return start + torch.arange(int(out[-1]), dtype=torch.int64), out
+
+
+def _plain(name: str, value: Tensor) -> Tensor:
+    dimensions, held_as = _FORMS[name]
+    if value.dim() != dimensions:
+        raise SignalError(f"{name} has {value.dim()} dimensions; it must have {dimensions}.")
+    if held_as is None:
+        held_as = value.dtype if value.dtype in (torch.float32, torch.float64) else torch.float32
+    return value.detach().to("cpu", held_as)

@@ -1,0 +1,150 @@
+"""The one collector: every pass over examples goes through here.
+
+A strategy names fields; each field is made by a provider, `(model, batch, generator) → Signals of the batch`. Providers
+of one pass share its forward. Batches are composed over all examples first and only then dealt out to the processes, so
+the number of processes changes no arithmetic.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import fields
+from typing import Any, Protocol
+
+import torch
+from accelerate import PartialState
+from accelerate.utils import gather_object
+from torch import Tensor
+
+from nlp_al.decisions import Decisions
+from nlp_al.pool import Example
+from nlp_al.signals import Gradients, Signals
+from nlp_al.tasks import Rows, Task
+
+
+class Scorer(Protocol):
+    """A model that can be asked about examples. sharded: whether every process holds it, or the main process alone."""
+
+    task: Task
+    sharded: bool
+
+    def prepare(self, examples: Sequence[Example]) -> tuple[Sequence[Any], list[list[int]]]:
+        """What is needed of each example, and the positions of each batch, the same on every process."""
+
+    def rows(self, prepared: Sequence[Any]) -> Rows:
+        """One forward over a batch, on the CPU."""
+
+
+class Pass:
+    """One batch before one model: the forward is computed once, whoever asks."""
+
+    def __init__(self, scorer: Scorer) -> None:
+        self.task = scorer.task
+        self._scorer = scorer
+        self._batch: Any = None
+        self._rows: Rows | None = None
+        self._decisions: Decisions | None = None
+
+    def rows(self, batch: Sequence[Any]) -> Rows:
+        """Hidden states and logits."""
+        if self._rows is None or self._batch is not batch:
+            self._batch, self._rows, self._decisions = batch, self._scorer.rows(batch), None
+        return self._rows
+
+    def decisions(self, batch: Sequence[Any]) -> Decisions:
+        """The distributions."""
+        rows = self.rows(batch)
+        if self._decisions is None:
+            self._decisions = self.task.decisions(rows)
+        return self._decisions
+
+
+Provider = Callable[[Pass, Sequence[Any], torch.Generator], Signals]
+
+
+def probs(model: Pass, batch: Sequence[Any], generator: torch.Generator) -> Signals:
+    """probs, offsets and options."""
+    decisions = model.decisions(batch)
+    return Signals(probs=decisions.probs, offsets=decisions.offsets, options=decisions.options)
+
+
+def embeddings(model: Pass, batch: Sequence[Any], generator: torch.Generator) -> Signals:
+    """What the last linear layer reads, a row an example."""
+    return Signals(embeddings=model.task.embeddings(model.rows(batch)))
+
+
+def gradients(model: Pass, batch: Sequence[Any], generator: torch.Generator) -> Signals:
+    """Factors of the last layer's gradient under the predicted labels."""
+    return Signals(gradients=model.task.gradients(model.rows(batch), model.decisions(batch)))
+
+
+PROVIDERS: dict[str, Provider] = {"probs": probs, "embeddings": embeddings, "gradients": gradients}
+"""A field's name and the function that makes it. Other packages may add theirs."""
+
+
+def collect(
+    scorer: Scorer, examples: Sequence[Example], wanted: Iterable[str], generator: torch.Generator
+) -> Signals | None:
+    """The wanted fields for all examples, in their order; None on all processes but the main one.
+
+    All processes call it together.
+
+    Raises:
+        KeyError: a field has no provider.
+    """
+    state = PartialState()
+    providers = [PROVIDERS[name] for name in sorted(wanted)]
+    if not scorer.sharded and not state.is_main_process:
+        return None
+    prepared, batches = scorer.prepare(examples)
+    mine = batches[state.process_index :: state.num_processes] if scorer.sharded else batches
+    shared = Pass(scorer)
+    found = []
+    with torch.inference_mode():
+        for members in mine:
+            batch = [prepared[i] for i in members]
+            made = [provider(shared, batch, generator) for provider in providers]
+            found.append((members, merge([Signals(count=len(members)), *made])))
+    return _gather(found, scorer.sharded, state)
+
+
+def _gather(found: list[tuple[list[int], Signals]], sharded: bool, state: PartialState) -> Signals | None:
+    """Brings the processes' batches together, in the order of the examples. The one place where that happens."""
+    if sharded and state.num_processes > 1:
+        found = gather_object(found)
+        if not state.is_main_process:
+            return None
+    if not found:
+        return Signals(count=0)
+    positions = torch.tensor([at for members, _ in found for at in members])
+    whole = concat([signals for _, signals in found])
+    if bool((positions.diff() == 1).all()):
+        return whole
+    return whole.take(torch.argsort(positions))
+
+
+def merge(parts: Sequence[Signals]) -> Signals:
+    """One record out of records about the same examples."""
+    values = {f.name: value for part in parts for f in fields(Signals) if (value := getattr(part, f.name)) is not None}
+    return Signals(**values)
+
+
+def concat(parts: Sequence[Signals]) -> Signals:
+    """One record out of records about different examples, with the same fields."""
+    if len(parts) == 1:
+        return parts[0]
+    values: dict[str, Any] = {"count": sum(map(len, parts))}
+    for name in ("probs", "options", "embeddings", "pretrained", "cost", "askable"):
+        if getattr(parts[0], name) is not None:
+            values[name] = torch.cat([getattr(part, name) for part in parts])
+    if parts[0].probs is not None:
+        values["offsets"] = _joined([part.offsets for part in parts if part.offsets is not None])
+    if parts[0].gradients is not None:
+        r, h, offsets = zip(*(part.gradients for part in parts if part.gradients is not None), strict=True)
+        values["gradients"] = Gradients(torch.cat(r), torch.cat(h), _joined(offsets))
+    return Signals(**values)
+
+
+def _joined(offsets: Sequence[Tensor]) -> Tensor:
+    lengths = torch.cat([part.diff() for part in offsets])
+    return torch.cat([lengths.new_zeros(1), lengths.cumsum(0)])

@@ -1,0 +1,239 @@
+"""The run directory: append-only, crash-safe, readable without this library.
+
+Everything that reaches the disk goes through a `Disk`, so that tests can kill the process at any step of any write.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from nlp_al.errors import RunError
+from nlp_al.pool import Answer, Query
+
+SCHEMA = 1
+
+
+class Disk:
+    """The three things that a write is made of."""
+
+    def write(self, descriptor: int, data: bytes) -> None:
+        """Writes all of `data`."""
+        while data:
+            data = data[os.write(descriptor, data) :]
+
+    def sync(self, descriptor: int) -> None:
+        """Returns when the file is on the disk."""
+        os.fsync(descriptor)
+
+    def rename(self, old: Path, new: Path) -> None:
+        """Puts `old` in the place of `new`, whole or not at all."""
+        old.replace(new)
+        _sync_folder(new.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def told(what: Path) -> Iterator[None]:
+    """Turns an error of the disk into one sentence."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno == errno.ENOSPC:
+            raise RunError(
+                f"The disk is full: {what} can't be written. Free some space and give the command again."
+            ) from error
+        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+            raise RunError(f"No permission to write {what}.") from error
+        if error.errno in (errno.ENOTDIR, errno.EEXIST):
+            raise RunError(f"{what} can't be made: a file is in the way.") from error
+        raise
+
+
+class RunDirectory:
+    """One run's files. Opening it takes the lock and repairs what a crash left; `close` gives the lock back.
+
+    Raises:
+        RunError: no permission, disk full, or another process works in the directory.
+    """
+
+    def __init__(self, path: Path, disk: Disk | None = None) -> None:
+        self.path = path
+        self.disk = disk or Disk()
+        with told(path):
+            path.mkdir(parents=True, exist_ok=True)
+            self._lock = FileLock(path / ".lock")
+            try:
+                self._lock.acquire(timeout=0)
+            except Timeout:
+                raise RunError(f"{path} is in use by another process; wait for it, or name another run_dir.") from None
+        with told(path):
+            self._repair()
+
+    def close(self) -> None:
+        """Lets other processes in."""
+        self._lock.release()
+
+    def __enter__(self) -> RunDirectory:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    # Reading
+
+    def lines(self, name: str) -> list[dict[str, Any]]:
+        """The lines of a JSON lines file; none where it is not there."""
+        path = self.path / name
+        return [json.loads(line) for line in path.read_bytes().splitlines()] if path.exists() else []
+
+    def queries(self) -> list[Query]:
+        """All that was asked."""
+        return [Query(**line) for line in self.lines("queries.jsonl")]
+
+    def answers(self) -> list[Answer]:
+        """All that was answered."""
+        return [
+            Answer(
+                line["id"],
+                line["label"],
+                line["annotator"],
+                line["status"],
+                tuple(line["scope"]) if line["scope"] else None,
+            )
+            for line in self.lines("labels.jsonl")
+        ]
+
+    def read_json(self, name: str) -> dict[str, Any] | None:
+        """A JSON file, None where it is not there."""
+        path = self.path / name
+        return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+
+    # Writing
+
+    def add_queries(self, queries: Sequence[Query]) -> None:
+        """One batch: one append."""
+        self.append("queries.jsonl", [asdict(query) for query in queries])
+
+    def add_answers(self, answers: Sequence[Answer], round_: int) -> None:
+        """Answers as they arrive, on the disk when this returns."""
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        self.append("labels.jsonl", [{"round": round_, **asdict(answer), "time": now} for answer in answers])
+
+    def append(self, name: str, lines: Sequence[dict[str, Any]]) -> None:
+        """Appends JSON lines in one write and syncs them."""
+        if not lines:
+            return
+        path = self.path / name
+        data = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines).encode()
+        with told(path):
+            made = not path.exists()
+            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+            try:
+                self.disk.write(descriptor, data)
+                self.disk.sync(descriptor)
+            finally:
+                os.close(descriptor)
+            if made:
+                _sync_folder(self.path)
+
+    def write(self, name: str, text: str) -> None:
+        """Writes a whole file, by rename."""
+        path = self.path / name
+        fresh = path.with_name(path.name + ".new")
+        with told(path):
+            descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
+            try:
+                self.disk.write(descriptor, text.encode())
+                self.disk.sync(descriptor)
+            finally:
+                os.close(descriptor)
+            self.disk.rename(fresh, path)
+
+    def write_json(self, name: str, value: dict[str, Any]) -> None:
+        """Writes a JSON file, by rename."""
+        self.write(name, json.dumps(value, ensure_ascii=False, indent=2) + "\n")
+
+    def swap_model(self, save: Callable[[Path], None], about: dict[str, Any]) -> None:
+        """Saves a model beside `model/` and puts it in its place by rename.
+
+        save: writes the model's files into a folder. about: the round and the number of answers it was fitted on, kept
+        as `model/nlp_al.json`, the last file written, so that a folder without it is known to be torn.
+        """
+        fresh, model, old = (self.path / name for name in ("model.new", "model", "model.old"))
+        with told(fresh):
+            shutil.rmtree(fresh, ignore_errors=True)
+            fresh.mkdir()
+            save(fresh)
+            for path in [*fresh.rglob("*"), fresh]:
+                descriptor = os.open(path, os.O_RDONLY)
+                try:
+                    self.disk.sync(descriptor)
+                finally:
+                    os.close(descriptor)
+            self.write("model.new/nlp_al.json", json.dumps(about) + "\n")
+            if model.exists():
+                self.disk.rename(model, old)
+            self.disk.rename(fresh, model)
+            shutil.rmtree(old, ignore_errors=True)
+
+    def saved_model(self) -> dict[str, Any] | None:
+        """The round and answers of the model in `model/`, None where there is no model."""
+        return self.read_json("model/nlp_al.json")
+
+    # After a crash
+
+    def _repair(self) -> None:
+        for name in ("queries.jsonl", "labels.jsonl", "metrics.jsonl", "config_history.jsonl", "added.jsonl"):
+            self._drop_torn_line(self.path / name)
+        self._drop_torn_batch()
+        fresh, model, old = (self.path / name for name in ("model.new", "model", "model.old"))
+        if not model.exists():
+            whole = fresh if (fresh / "nlp_al.json").exists() else old
+            if whole.exists():
+                self.disk.rename(whole, model)
+        for left in (fresh, old):
+            shutil.rmtree(left, ignore_errors=True)
+
+    def _drop_torn_line(self, path: Path) -> None:
+        if not path.exists():
+            return
+        data = path.read_bytes()
+        whole = data.rfind(b"\n") + 1
+        if whole < len(data):
+            self._cut(path, whole)
+
+    def _drop_torn_batch(self) -> None:
+        """A batch whose append was cut short was shown to nobody: it goes, and is chosen again."""
+        queries = self.queries()
+        if not queries:
+            return
+        last = [query for query in queries if query.round == queries[-1].round]
+        if len(last) < last[0].batch:
+            lines = (self.path / "queries.jsonl").read_bytes().splitlines(keepends=True)
+            self._cut(self.path / "queries.jsonl", sum(map(len, lines[: len(queries) - len(last)])))
+
+    def _cut(self, path: Path, size: int) -> None:
+        descriptor = os.open(path, os.O_WRONLY)
+        try:
+            os.ftruncate(descriptor, size)
+            self.disk.sync(descriptor)
+        finally:
+            os.close(descriptor)

@@ -1,0 +1,70 @@
+"""The query strategies by name."""
+
+from __future__ import annotations
+
+from dataclasses import MISSING, fields
+from importlib.metadata import entry_points
+from typing import Any, get_type_hints
+
+from nlp_al.errors import UserError
+from nlp_al.strategies.base import Selection, Strategy
+from nlp_al.strategies.diversity import Coreset, TypiClust
+from nlp_al.strategies.hybrid import Badge
+from nlp_al.strategies.random import Random
+from nlp_al.strategies.uncertainty import Entropy, LeastConfidence, Margin
+from nlp_al.values import convert, suggest
+
+__all__ = ["STRATEGIES", "Selection", "Strategy", "all_strategies", "make_strategy", "strategy_class"]
+
+STRATEGIES: dict[str, type[Strategy]] = {
+    "random": Random,
+    "least_confidence": LeastConfidence,
+    "margin": Margin,
+    "entropy": Entropy,
+    "coreset": Coreset,
+    "typiclust": TypiClust,
+    "badge": Badge,
+}
+
+
+def all_strategies() -> dict[str, type[Strategy]]:
+    """The built-in strategies and those that installed packages register under `nlp_al.strategies`."""
+    registered = {point.name: point.load() for point in entry_points(group="nlp_al.strategies")}
+    return {**registered, **STRATEGIES}
+
+
+def strategy_class(name: str) -> type[Strategy]:
+    """The class behind a name; ValueError lists the names there are."""
+    if name in STRATEGIES:
+        return STRATEGIES[name]
+    known = all_strategies()
+    if name not in known:
+        raise ValueError(f"There is no strategy {name!r}; {suggest(name, known)}.")
+    return known[name]
+
+
+def make_strategy(name: str, **parameters: Any) -> Strategy:
+    """A strategy by name.
+
+    Raises:
+        ValueError: unknown name, unknown parameter or a value of the wrong type; the message says what would be right.
+    """
+    chosen = strategy_class(name)
+    hints = get_type_hints(chosen)
+    known = {f.name: f for f in fields(chosen)}  # type: ignore[arg-type]  # every strategy is a dataclass
+    values = {}
+    for key, value in parameters.items():
+        if key not in known:
+            listed = ", ".join(known) or "none"
+            raise ValueError(f"Strategy {name} has no parameter {key!r}; its parameters are: {listed}.")
+        try:
+            values[key] = convert(hints[key], value, f"{key} of strategy {name}")
+        except UserError as error:
+            raise ValueError(str(error)) from error
+    for key, field in known.items():
+        if key not in values and field.default is MISSING and field.default_factory is MISSING:
+            raise ValueError(f"Strategy {name} needs the parameter {key!r}.")
+    try:
+        return chosen(**values)
+    except ValueError as error:
+        raise ValueError(f"Strategy {name}: {error}") from error

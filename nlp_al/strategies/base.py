@@ -1,0 +1,128 @@
+"""What every query strategy is: a small class with one method, `choose`.
+
+Torch is imported inside the functions, here and in every strategy's file: a config is checked against these classes
+before torch loads.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from nlp_al.signals import Signals
+
+Group = Literal["deterministic", "seeded"]
+SHAPES = ("single", "multi", "sequence", "ranking")
+
+
+@dataclass(frozen=True, eq=False)
+class Selection:
+    """What a strategy asks for.
+
+    indices: int64[size], positions in the pool, the most wanted first.
+    scores: float[n], higher = ask first, or None where the strategy does not score examples one by one. An example with
+    nothing to decide has minus infinity.
+    """
+
+    indices: Tensor
+    scores: Tensor | None = None
+
+
+class Strategy(ABC):
+    """A query strategy. Subclasses are frozen dataclasses: their fields are the parameters that a config may set.
+
+    family: the tag of the surveys. reference: the paper. needs: fields of `Signals` for the pool; needs_labelled: the
+    same for the labelled set. shapes: the task shapes it serves. group: `deterministic` or `seeded` (draws, k-means).
+    nested: the first k of a larger choice are the choice of k, so that a budget can cut a prefix.
+
+    `nlp_al.testing.check_strategy` says whether a new one keeps the promises that all of them make.
+    """
+
+    family: ClassVar[str]
+    reference: ClassVar[str]
+    needs: ClassVar[frozenset[str]] = frozenset()
+    needs_labelled: ClassVar[frozenset[str]] = frozenset()
+    shapes: ClassVar[tuple[str, ...]] = SHAPES
+    group: ClassVar[Group] = "deterministic"
+    nested: ClassVar[bool] = True
+
+    @property
+    def needs_model(self) -> bool:
+        """Whether a fitted model has to exist before this strategy can choose."""
+        return bool(self.needs & {"probs", "gradients"})
+
+    @abstractmethod
+    def choose(self, signals: Signals, count: int, generator: torch.Generator) -> Selection:
+        """Picks `count` ≤ len(signals) distinct positions, the most wanted first. Called by `select` alone."""
+
+    def select(self, signals: Signals, size: float, generator: torch.Generator) -> Selection:
+        """Picks from the pool.
+
+        signals: the fields in `needs`. size: how many examples, or what they may cost together where `signals.cost` is
+        given (then an example that no longer fits ends the selection). generator: the only source of randomness.
+        Examples with nothing to decide come behind all others. Ties go to the lowest position.
+
+        Raises:
+            SignalError: a needed field is missing, or holds NaN or infinity.
+        """
+        import torch
+
+        signals.require(self.needs, self.needs_labelled)
+        can_ask = signals.can_ask()
+        asked = torch.nonzero(can_ask).flatten()
+        idle = torch.nonzero(~can_ask).flatten()
+        pool = signals.take(asked) if len(idle) else signals
+        if signals.cost is None:
+            chosen = self.choose(pool, min(max(int(size), 0), len(pool)), generator)
+            rest = idle[: max(int(size) - len(pool), 0)]
+        else:
+            cost = signals.cost[asked]
+            chosen = (self._prefix if self.nested else self._whole)(pool, cost, size, generator)
+            left = size - float(cost[chosen.indices].sum())
+            rest = idle[signals.cost[idle].cumsum(0) <= left] if len(chosen.indices) == len(pool) else idle[:0]
+        scores = chosen.scores
+        if scores is not None and len(idle):
+            scores = scores.new_full((len(signals),), -torch.inf).index_copy_(0, asked, scores)
+        return Selection(torch.cat([asked[chosen.indices], rest]), scores)
+
+    def _prefix(self, pool: Signals, cost: Tensor, size: float, generator: torch.Generator) -> Selection:
+        """The longest prefix of the ranking that costs at most `size`; ranks only as far as it has to."""
+        state = generator.get_state()
+        count = _affordable(cost, size)
+        while True:
+            generator.set_state(state)
+            chosen = self.choose(pool, count, generator)
+            fitting = int((cost[chosen.indices].cumsum(0) <= size).sum())
+            if fitting < count or count == len(pool):
+                return Selection(chosen.indices[:fitting], chosen.scores)
+            count = min(2 * count + 1, len(pool))
+
+    def _whole(self, pool: Signals, cost: Tensor, size: float, generator: torch.Generator) -> Selection:
+        """The dearest choice that costs at most `size`, among counts corrected by what the one before came to."""
+        import torch
+
+        state = generator.get_state()
+        count, tried, most = _affordable(cost, size), set[int](), -1.0
+        best = Selection(torch.zeros(0, dtype=torch.int64))
+        while count not in tried:
+            tried.add(count)
+            generator.set_state(state)
+            chosen = self.choose(pool, count, generator)
+            spent = float(cost[chosen.indices].sum())
+            if most < spent <= size:
+                best, most = chosen, spent
+            # One is tried before none, however far above the budget two came.
+            count = min(max(int(count * size / max(spent, 1e-9)), min(1, count - 1)), len(pool))
+        return best
+
+
+def _affordable(cost: Tensor, size: float) -> int:
+    """About how many examples of average cost `size` pays for, and one more."""
+    if len(cost) == 0:
+        return 0
+    return min(max(int(size / max(float(cost.mean()), 1e-9)) + 1, 0), len(cost))

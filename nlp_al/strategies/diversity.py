@@ -1,0 +1,99 @@
+"""Strategies that spread over the pool, or sit where it is dense; they look at embeddings alone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+from nlp_al.strategies.base import Group, Selection, Strategy
+
+if TYPE_CHECKING:
+    import torch
+
+    from nlp_al.signals import Signals
+
+
+@dataclass(frozen=True)
+class Coreset(Strategy):
+    """Greedy k-centre: again and again the example farthest from all that are labelled or picked.
+
+    metric: `euclidean`, or `cosine` (euclidean between normalised embeddings).
+    Use when: coverage matters and outliers are real data; it finds rare regions, and noise too.
+    Needs: embeddings of the pool and the labelled set. Cost: one pass over the embeddings a pick.
+    Reference: Sener & Savarese 2018, arXiv 1708.00489.
+    """
+
+    metric: str = "euclidean"
+
+    family: ClassVar[str] = "diversity"
+    reference: ClassVar[str] = "Sener & Savarese 2018, arXiv 1708.00489"
+    needs: ClassVar[frozenset[str]] = frozenset({"embeddings"})
+    needs_labelled: ClassVar[frozenset[str]] = frozenset({"embeddings"})
+
+    def __post_init__(self) -> None:
+        if self.metric not in ("euclidean", "cosine"):
+            raise ValueError(f"metric is {self.metric!r}; it must be euclidean or cosine.")
+
+    def choose(self, signals: Signals, count: int, generator: torch.Generator) -> Selection:
+        """With nothing labelled the first pick is the example nearest to the mean."""
+        import torch
+
+        from nlp_al.selection.kcenter import k_center
+
+        pool = signals.embeddings
+        centres = signals.labelled.embeddings if signals.labelled is not None else None
+        assert pool is not None
+        if self.metric == "cosine":
+            pool = torch.nn.functional.normalize(pool, dim=1)
+            centres = None if centres is None else torch.nn.functional.normalize(centres, dim=1)
+        return Selection(k_center(pool, centres, count))
+
+
+@dataclass(frozen=True)
+class TypiClust(Strategy):
+    """The most typical example of the largest clusters that hold no label yet.
+
+    neighbours: how many nearest members of a cluster typicality averages over. max_clusters: the most clusters.
+    min_cluster_size: smaller clusters are left out. squared: squared distances, as in the authors' code.
+    Use when: labels are very few (fewer than about ten a class), as a cold start above all.
+    Needs: pretrained embeddings of the pool and the labelled set. Cost: a k-means, then neighbours inside clusters.
+    Reference: Hacohen, Dekel & Weinshall 2022, arXiv 2202.02794.
+    """
+
+    neighbours: int = 20
+    max_clusters: int = 500
+    min_cluster_size: int = 6
+    squared: bool = False
+
+    family: ClassVar[str] = "diversity"
+    reference: ClassVar[str] = "Hacohen, Dekel & Weinshall 2022, arXiv 2202.02794"
+    needs: ClassVar[frozenset[str]] = frozenset({"pretrained"})
+    needs_labelled: ClassVar[frozenset[str]] = frozenset({"pretrained"})
+    group: ClassVar[Group] = "seeded"
+    nested: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        for name in ("neighbours", "max_clusters", "min_cluster_size"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1.")
+
+    def choose(self, signals: Signals, count: int, generator: torch.Generator) -> Selection:
+        """Clusters pool and labelled set together, min(labelled + count, max_clusters) clusters."""
+        import torch
+
+        from nlp_al.selection.kmeans import kmeans_labels
+        from nlp_al.selection.typicality import typical_of_clusters
+
+        pool, known = signals.before_training()
+        together = torch.cat([pool, known])
+        assigned = kmeans_labels(together, min(len(known) + count, self.max_clusters), generator)
+        picks = typical_of_clusters(
+            pool,
+            assigned[: len(pool)],
+            assigned[len(pool) :],
+            count,
+            neighbours=self.neighbours,
+            min_cluster_size=self.min_cluster_size,
+            squared=self.squared,
+        )
+        return Selection(picks)

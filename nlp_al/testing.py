@@ -1,0 +1,408 @@
+"""A harness for query strategies: the ones here pass it, and so should anybody's own.
+
+from nlp_al.testing import check_strategy
+check_strategy(MyStrategy)
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import fields, replace
+from typing import Any, NoReturn
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from nlp_al import selection
+from nlp_al.decisions import Decisions, owners
+from nlp_al.signals import Gradients, SignalError, Signals, residual
+from nlp_al.strategies import Selection, Strategy, make_strategy
+from nlp_al.strategies.base import SHAPES
+
+_WIDTH = 6
+_POOL = 24
+_LABELLED = 6
+_UNDECIDED = 3
+
+
+def check_strategy(strategy: str | type[Strategy] | Strategy, shapes: tuple[str, ...] = (), seed: int = 0) -> None:
+    """Checks what every strategy promises, on small random signals of each task shape.
+
+    strategy: a name, a class that needs no parameters, or an instance. shapes: some of `single`, `multi`, `sequence`
+    and `ranking`; all that the strategy serves unless given. It sees only the fields that it declares.
+
+    I1: as many distinct positions as asked for, all there are where that is fewer; examples with nothing to decide
+    last; with `nested`, a smaller choice is the head of a larger one; with a cost, no more than the budget, and
+    nothing past the first example that overflows it.
+    I2: no position outside the pool, and the pool's labels are never read.
+    I3: the same for the same seed, whatever the block size and the global generators; the signals stay as they were.
+    I4: a shuffled pool gives the same examples (group `deterministic`). I5: ties go to the lowest position (likewise).
+    I6: a missing field, NaN or infinity is a SignalError that names the field; what stands in columns that are no
+    option is not read. I7: duplicates, zeros and labelled copies of the pool are no trouble.
+    I8: scores, where there are any, rank the choice, higher first; a certain example never outranks an undecided one
+    (family `uncertainty`).
+
+    Raises:
+        AssertionError: a promise is broken; one sentence names the strategy, the promise and the shape.
+    """
+    if isinstance(strategy, str):
+        strategy = make_strategy(strategy)
+    elif isinstance(strategy, type):
+        strategy = strategy()
+    for shape in shapes or strategy.shapes:
+        _Check(strategy, shape, seed).run()
+
+
+def synthetic_signals(
+    shape: str, n: int = _POOL, seed: int = 0, *, labelled: int = _LABELLED, undecided: int = 0, cost: bool = False
+) -> Signals:
+    """Random signals of n examples with every field there is, and as many labelled ones.
+
+    shape: `single` (a decision over 4 options), `multi` (3 decisions yes or no), `sequence` (1 to 6 decisions over 4
+    options) or `ranking` (a decision over 2 to 5). undecided: so many examples, anywhere in the pool, have nothing to
+    decide: no words, a single candidate, or False in `askable`. cost: 1 to 9 words each, else absent.
+
+    Raises:
+        ValueError: there is no such shape.
+    """
+    if shape not in SHAPES:
+        raise ValueError(f"There is no shape {shape!r}; there are {', '.join(SHAPES)}.")
+    generator = torch.Generator().manual_seed(seed)
+
+    def between(low: int, high: int) -> Tensor:
+        return torch.randint(low, high + 1, (n,), generator=generator)
+
+    def normal(rows: int, columns: int = _WIDTH) -> Tensor:
+        return torch.randn(rows, columns, generator=generator)
+
+    decided = torch.ones(n, dtype=torch.bool)
+    decided[torch.randperm(n, generator=generator)[:undecided]] = False
+    lengths = torch.full((n,), 3 if shape == "multi" else 1)
+    if shape == "sequence":
+        lengths = between(1, 6) * decided
+    offsets = _offsets(lengths)
+    options = torch.where(decided, between(2, 5), 1) if shape == "ranking" else None
+    columns = {"multi": 2, "ranking": 5}.get(shape, 4)
+    logits = normal(int(offsets[-1]), columns)
+    probs = logits.softmax(1)
+    embeddings = normal(n)
+    if options is not None:
+        valid = torch.arange(columns) < options[:, None]
+        probs = logits.masked_fill(~valid, -torch.inf).softmax(1)
+        gradients = Gradients(residual(probs)[valid][:, None], normal(int(options.sum())), _offsets(options))
+        probs = torch.where(valid, probs, logits)  # what is no option holds rubbish, as padding does
+    elif shape == "sequence":
+        share = lengths[owners(offsets)][:, None]
+        gradients = Gradients(residual(probs) / share, normal(len(probs)), offsets)
+    elif shape == "multi":
+        yes = probs[:, 0].reshape(n, 3)
+        gradients = Gradients(yes - (yes > 0.5).float(), embeddings, torch.arange(n + 1))
+    else:
+        gradients = Gradients(residual(probs), embeddings, offsets)
+    return Signals(
+        probs=probs,
+        offsets=offsets,
+        options=options,
+        embeddings=embeddings,
+        pretrained=normal(n),
+        gradients=gradients,
+        cost=between(1, 9) if cost else None,
+        askable=decided,
+        labelled=synthetic_signals(shape, labelled, seed + 1, labelled=0) if labelled else None,
+    )
+
+
+@contextmanager
+def blocks_of(rows: int) -> Iterator[None]:
+    """Makes pool arithmetic run on blocks of so many rows, to see that results do not depend on it."""
+    usual = selection.BLOCK
+    selection.BLOCK = rows
+    try:
+        yield
+    finally:
+        selection.BLOCK = usual
+
+
+class _LabelsReadError(Exception):
+    pass
+
+
+class _Pool(Signals):
+    """Signals whose labels nobody may look at, whether or not there is such a field."""
+
+    def __getattribute__(self, name: str) -> Any:
+        if name == "labels":
+            raise _LabelsReadError
+        return super().__getattribute__(name)
+
+
+class _Check:
+    """The promises of one strategy on one shape; a method each."""
+
+    def __init__(self, strategy: Strategy, shape: str, seed: int) -> None:
+        self.strategy, self.shape, self.seed = strategy, shape, seed
+
+    def run(self) -> None:
+        self.counts()
+        self.prefixes()
+        self.budgets()
+        self.repeats()
+        if self.strategy.group == "deterministic":
+            self.shuffled()
+            self.ties()
+        self.unfit_fields()
+        self.padding()
+        self.duplicates()
+        self.scores()
+
+    def fail(self, promise: str, sentence: str, cause: Exception | None = None) -> NoReturn:
+        name = type(self.strategy).__name__
+        raise AssertionError(f"{name} breaks {promise} on {self.shape} signals: {sentence}") from cause
+
+    def pool(
+        self, n: int = _POOL, labelled: int = _LABELLED, undecided: int = _UNDECIDED, cost: bool = False
+    ) -> Signals:
+        """Synthetic signals, of which the fields that the strategy did not declare are taken out."""
+        made = synthetic_signals(self.shape, n, self.seed, labelled=labelled, undecided=undecided, cost=cost)
+        known = made.labelled and _only(made.labelled, self.strategy.needs_labelled, {"count"})
+        return replace(_only(made, self.strategy.needs, {"count", "askable", "cost"}), labelled=known)
+
+    def pick(self, promise: str, signals: Signals, size: float) -> Selection:
+        """What the strategy selects, once it is known to be distinct positions in the pool."""
+        guarded = _Pool(**{f.name: getattr(signals, f.name) for f in fields(signals)})
+        try:
+            chosen = self.strategy.select(guarded, size, torch.Generator().manual_seed(self.seed))
+        except _LabelsReadError as error:
+            self.fail("I2", "it read the labels of the pool.", error)
+        except Exception as error:
+            self.fail(
+                promise, f"asked for {size:g} of {len(signals)}, it raised {type(error).__name__}: {error}", error
+            )
+        found = chosen.indices
+        if found.dtype != torch.int64 or found.dim() != 1:
+            self.fail("I1", f"indices is a {found.dim()}-dimensional tensor of {found.dtype}, not a list of int64.")
+        if bool(((found < 0) | (found >= len(signals))).any()):
+            self.fail("I2", f"{found.tolist()} holds positions outside a pool of {len(signals)}.")
+        if len(found.unique()) < len(found):
+            self.fail("I1", f"{found.tolist()} holds a position twice.")
+        return chosen
+
+    def picked(self, promise: str, signals: Signals, size: int) -> list[int]:
+        """The positions selected, once they are known to be as many as they should be."""
+        found: list[int] = self.pick(promise, signals, size).indices.tolist()
+        if len(found) != min(size, len(signals)):
+            self.fail(promise, f"asked for {size} of {len(signals)}, it gave {len(found)}.")
+        return found
+
+    def counts(self) -> None:
+        for n, labelled, undecided in (
+            (_POOL, _LABELLED, 0),
+            (_POOL, _LABELLED, _UNDECIDED),
+            (_POOL, 0, _UNDECIDED),
+            (2, _LABELLED, 2),
+            (1, _LABELLED, 0),
+            (1, 0, 0),
+            (0, _LABELLED, 0),
+            (0, 0, 0),
+        ):
+            signals = self.pool(n, labelled, undecided)
+            askable = signals.can_ask()
+            for size in sorted({0, 1, n // 3, n, n + 3}):
+                found = self.picked("I1", signals, size)
+                behind = [not askable[at] for at in found]
+                if behind != sorted(behind):
+                    self.fail("I1", f"an example with nothing to decide comes before others in {found}.")
+
+    def prefixes(self) -> None:
+        if not self.strategy.nested:
+            return
+        for labelled in (0, _LABELLED):
+            signals = self.pool(labelled=labelled)
+            ranking = self.picked("I1", signals, _POOL)
+            for size in (1, 2, 7):
+                if (found := self.picked("I1", signals, size)) != ranking[:size]:
+                    self.fail("I1", f"it is nested, but {found} is not the head of {ranking[: size + 1]}...")
+
+    def budgets(self) -> None:
+        signals = self.pool(cost=True)
+        cost = signals.cost
+        assert cost is not None
+        free = self.pick("I1", replace(signals, cost=None), _POOL).indices
+        total, dearest = float(cost.sum()), float(cost.max())
+        for size in (0.0, 0.5, 1.0, 4.0, dearest, total / 3, total - 0.5, total, total + 1):
+            found = self.pick("I1", signals, size).indices
+            spent = float(cost[found].sum())
+            if spent > size:
+                self.fail("I1", f"its choice costs {spent:g} words, with a budget of {size:g}.")
+            if size >= total and len(found) < len(signals):
+                self.fail("I1", f"a budget of {size:g} words pays for the whole pool ({total:g}), it left some out.")
+            if size >= dearest and len(found) == 0:
+                self.fail("I1", f"a budget of {size:g} words pays for any example, it took none.")
+            if self.strategy.nested:
+                fitting = int((cost[free].cumsum(0) <= size).sum())
+                if found.tolist() != free[:fitting].tolist():
+                    self.fail(
+                        "I1",
+                        f"a budget of {size:g} words gave {found.tolist()}, not {free[:fitting].tolist()}, "
+                        "the ranking up to the first example that overflows it.",
+                    )
+
+    def repeats(self) -> None:
+        for labelled in (0, _LABELLED):
+            signals = self.pool(labelled=labelled)
+            before = _global_states()
+            first = self.picked("I3", signals, 7)
+            if _global_states() != before:
+                self.fail("I3", "it drew from a global generator, not from the one it was given.")
+            if not _same(signals, self.pool(labelled=labelled)):
+                self.fail("I3", "it wrote into the signals it was given.")
+            if (again := self.picked("I3", signals, 7)) != first:
+                self.fail("I3", f"the same seed gave {first}, then {again}.")
+            for rows in (1, 7, _POOL):
+                with blocks_of(rows):
+                    if (found := self.picked("I3", signals, 7)) != first:
+                        self.fail("I3", f"blocks of {rows} rows gave {found}, one block {first}.")
+
+    def shuffled(self) -> None:
+        for labelled in (0, _LABELLED):
+            signals = self.pool(labelled=labelled)
+            order = torch.randperm(_POOL, generator=torch.Generator().manual_seed(self.seed))
+            # Examples with nothing to decide tie, so their order is that of the pool.
+            first = self.picked("I4", signals, _POOL - _UNDECIDED)
+            found = order[self.picked("I4", signals.take(order), _POOL - _UNDECIDED)].tolist()
+            if found != first:
+                self.fail("I4", f"it chose {first}, and of the same pool in another order {found}.")
+
+    def ties(self) -> None:
+        for labelled in (0, _LABELLED):
+            equal = self.pool(labelled=labelled, undecided=0).take(torch.zeros(_POOL, dtype=torch.int64))
+            if (found := self.picked("I5", equal, 7)) != list(range(7)):
+                self.fail("I5", f"of equal examples it chose {found}, not the lowest positions.")
+
+    def unfit_fields(self) -> None:
+        signals = self.pool(cost=True)
+        for need in sorted(self.strategy.needs):
+            self.refused(need, "missing", _without(signals, need))
+        for name, unfit in _spoilt(signals, self.strategy.needs | {"cost"}):
+            self.refused(name, "NaN or infinite", unfit)
+        assert signals.labelled is not None
+        for need in sorted(self.strategy.needs_labelled):
+            self.refused(need, "missing from labelled", replace(signals, labelled=_without(signals.labelled, need)))
+        for name, unfit in _spoilt(signals.labelled, self.strategy.needs_labelled):
+            self.refused(name, "NaN or infinite in labelled", replace(signals, labelled=unfit))
+
+    def refused(self, name: str, what: str, signals: Signals) -> None:
+        try:
+            self.strategy.select(signals, 5, torch.Generator().manual_seed(self.seed))
+        except SignalError as error:
+            if name not in str(error):
+                self.fail("I6", f"{name} is {what}, but the SignalError does not name it: {error}", error)
+        except Exception as error:
+            self.fail("I6", f"{name} is {what}; it raised {type(error).__name__}, not a SignalError: {error}", error)
+        else:
+            self.fail("I6", f"{name} is {what}; it raised no SignalError.")
+
+    def padding(self) -> None:
+        signals = self.pool()
+        if signals.probs is None or signals.options is None:
+            return
+        invalid = torch.arange(signals.probs.shape[1]) >= signals.options[:, None]
+        first = self.picked("I6", signals, 7)
+        for rubbish in (0.0, 1.0, torch.nan):
+            other = replace(signals, probs=signals.probs.masked_fill(invalid, rubbish))
+            if (found := self.picked("I6", other, 7)) != first:
+                self.fail("I6", f"{rubbish} in columns that are no option changed the choice: {first}, then {found}.")
+
+    def duplicates(self) -> None:
+        signals = self.pool()
+        twice = signals.take(torch.arange(_POOL).repeat(2))
+        copies = synthetic_signals(self.shape, _POOL, self.seed)
+        known = replace(signals, labelled=_only(copies, self.strategy.needs_labelled, {"count"}))
+        zeros: dict[str, Any] = {
+            name: torch.zeros_like(value)
+            for name in ("embeddings", "pretrained")
+            if (value := getattr(signals, name)) is not None
+        }
+        if signals.gradients is not None:
+            r, h, offsets = signals.gradients
+            zeros["gradients"] = Gradients(torch.zeros_like(r), h, offsets)
+        for case in (twice, known, replace(signals, **zeros)):
+            for size in (7, len(case)):
+                self.picked("I7", case, size)
+
+    def scores(self) -> None:
+        for undecided in (0, _UNDECIDED):
+            signals = self.pool(undecided=undecided)
+            chosen = self.pick("I8", signals, 7)
+            if chosen.scores is None:
+                continue
+            if chosen.scores.shape != (_POOL,) or not chosen.scores.is_floating_point():
+                self.fail("I8", f"scores is {chosen.scores.dtype}{list(chosen.scores.shape)}, not a float an example.")
+            if bool(chosen.scores.isnan().any()):
+                self.fail("I8", "some scores are NaN.")
+            best = torch.argsort(chosen.scores, descending=True, stable=True)[:7].tolist()
+            if (found := chosen.indices.tolist()) != best:
+                self.fail("I8", f"it chose {found}, but the highest scores are those of {best}.")
+        if self.strategy.family == "uncertainty" and "probs" in self.strategy.needs:
+            self.direction()
+
+    def direction(self) -> None:
+        pair = self.pool(2, undecided=0)
+        decisions = pair.decisions
+        flat = Decisions(torch.ones_like(decisions.probs), decisions.offsets, decisions.options).masked
+        flat = flat / flat.sum(1, keepdim=True)
+        sure = torch.zeros_like(flat)
+        sure[:, 0] = 1.0
+        probs = torch.where((owners(decisions.offsets) == 0)[:, None], sure, flat)
+        if self.picked("I8", replace(pair, probs=probs), 1) != [1]:
+            self.fail("I8", "it asked for an example that the model is certain of before one that it knows nothing of.")
+
+
+def _offsets(lengths: Tensor) -> Tensor:
+    return torch.cat([lengths.new_zeros(1), lengths.cumsum(0)])
+
+
+def _only(signals: Signals, names: frozenset[str], always: set[str]) -> Signals:
+    kept = names | always | ({"offsets", "options"} if "probs" in names else set())
+    return Signals(**{f.name: getattr(signals, f.name) for f in fields(signals) if f.name in kept})
+
+
+def _without(signals: Signals, name: str) -> Signals:
+    gone: dict[str, Any] = dict.fromkeys(("probs", "offsets", "options") if name == "probs" else (name,))
+    return replace(signals, **gone)
+
+
+def _spoilt(signals: Signals, names: frozenset[str]) -> Iterator[tuple[str, Signals]]:
+    """The signals with one number of a field made NaN or infinite, and the field's name."""
+    for name in sorted(names):
+        value = getattr(signals, name)
+        for bad in (torch.nan, torch.inf, -torch.inf):
+            if isinstance(value, Gradients):
+                yield name, replace(signals, gradients=value._replace(r=_with_first(value.r, bad)))
+                yield name, replace(signals, gradients=value._replace(h=_with_first(value.h, bad)))
+            else:
+                yield name, replace(signals, **{name: _with_first(value, bad)})
+
+
+def _with_first(values: Tensor, bad: float) -> Tensor:
+    values = values.clone()
+    values.view(-1)[0] = bad
+    return values
+
+
+def _global_states() -> tuple[object, ...]:
+    numpy: Any = np.random.get_state()
+    return torch.get_rng_state().numpy().tobytes(), numpy[1].tobytes(), numpy[2:], random.getstate()
+
+
+def _same(one: Signals, other: Signals) -> bool:
+    return all(map(torch.equal, _tensors(one), _tensors(other)))
+
+
+def _tensors(signals: Signals) -> list[Tensor]:
+    values = [getattr(signals, f.name) for f in fields(signals)]
+    inside = _tensors(signals.labelled) if signals.labelled is not None else []
+    return [v for v in values if isinstance(v, Tensor)] + list(signals.gradients or ()) + inside

@@ -1,0 +1,70 @@
+"""The model of a round, by mode: fine-tuned, or a head on frozen features."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from accelerate import PartialState
+from accelerate.utils import broadcast_object_list
+
+from nlp_al.config import Config
+from nlp_al.pool import Example
+from nlp_al.signals.collector import Scorer
+from nlp_al.signals.features import Encoder
+from nlp_al.signals.loading import load_tokenizer
+from nlp_al.store import RunDirectory
+from nlp_al.tasks import Task
+from nlp_al.training.frozen import FrozenModel, fit_head
+from nlp_al.training.full import FineTuned, fine_tune, load_model
+
+Labelled = Sequence[tuple[Example, Any]]
+
+
+class Fitter:
+    """Fits one run's models. All processes call it together; the main one alone has the store."""
+
+    def __init__(self, config: Config, task: Task, encoder: Encoder) -> None:
+        self.config = config
+        self.task = task
+        self.encoder = encoder
+        self.frozen = config.training.mode == "frozen"
+        self._folder = Path(config.run_dir, "model")
+
+    def fit(self, labelled: Labelled, round_: int, answers: int, store: RunDirectory | None) -> Scorer:
+        """The model of a round; one that was fitted on the same answers and saved is taken as it is."""
+        if self.frozen:
+            return fit_head(self.encoder, self.task, labelled) if store else FrozenModel(self.encoder, self.task)
+        saved = self._saved(store)
+        if saved == {"round": round_, "answers": answers}:
+            return self._load()
+        warm = self.config.training.init == "last" and saved is not None
+        return self._fine_tune(str(self._folder) if warm else self.config.model, labelled, round_, answers, store)
+
+    def final(self, labelled: Labelled, round_: int, answers: int, store: RunDirectory | None, last: Scorer) -> Scorer:
+        """The model that users get: the last round's, or in frozen mode one that is fine-tuned now."""
+        if not self.frozen:
+            return last
+        if self._saved(store) == {"round": round_, "answers": answers}:
+            return self._load()
+        return self._fine_tune(self.config.model, labelled, round_, answers, store)
+
+    def _fine_tune(
+        self, source: str, labelled: Labelled, round_: int, answers: int, store: RunDirectory | None
+    ) -> FineTuned:
+        model = fine_tune(source, self.task, labelled, self.config.training, self.config.loop.seed)
+        if store is not None:
+            store.swap_model(model.save, {"round": round_, "answers": answers})
+        PartialState().wait_for_everyone()
+        return model
+
+    def _load(self) -> FineTuned:
+        source = str(self._folder)
+        return FineTuned(load_model(source, self.task), load_tokenizer(source), self.task, self.config.training)
+
+    def _saved(self, store: RunDirectory | None) -> dict[str, Any] | None:
+        saved = store.saved_model() if store is not None else None
+        if PartialState().num_processes > 1:
+            saved = broadcast_object_list([saved])[0]
+        return saved

@@ -1,0 +1,361 @@
+"""The report: what it says of runs written by hand, and that it says nothing it cannot know."""
+
+import json
+import re
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+from ruamel.yaml import YAML
+
+from nlp_al.errors import RunError, UserError
+from nlp_al.report import compare, read_study, verdicts, write_report
+
+VOID = {"meta", "br", "path", "use", "rect"}
+
+
+def write_run(root: Path, strategy, seed: int, values, *, metric="accuracy", split="test", start=100, **config) -> Path:
+    """A finished run: `values` are the metric's, a round each, at 100, 200, ... labels; the last line is torn."""
+    name = strategy if isinstance(strategy, str) else strategy["name"]
+    path = root / f"{re.sub('[^a-z]', '', name)}-{seed}"
+    path.mkdir(parents=True)
+    loop = {"initial": 100, "batch": 100, "rounds": len(values) - 1, "unit": "records", **config.pop("loop", {})}
+    content = {"task": "text-classification", "model": "tiny", "dataset": {"path": "json"}, "strategy": strategy}
+    YAML().dump({**content, "loop": {**loop, "seed": seed}, **config}, path / "config.yaml")
+    with (path / "metrics.jsonl").open("w") as file:
+        for number, value in enumerate(values):
+            labels = start + 100 * number
+            line = {"round": number, "labelled": labels, "answers": labels + 7, "cost": 10.0 * labels}
+            spent = {"fit": 2.0, "score": 0.5, "select": 0.25, "annotate": 0.25}
+            line |= {split: {metric: value, "f1_macro": value / 2}, "seconds": spent, "peak_memory_mb": 321}
+            file.write(json.dumps(line) + "\n")
+        file.write('{"round": 99, "labelled": 1')
+    return path
+
+
+def arms(root: Path, active, passive, seeds=6, shift=0.001) -> list[Path]:
+    """`badge` and `random` over seeds; every seed moves both curves up by `shift`, and badge by a little of its own."""
+    runs = [write_run(root, "badge", s, [v + s * shift * 1.1 for v in active]) for s in range(seeds)]
+    return runs + [write_run(root, "random", s, [v + s * shift for v in passive]) for s in range(seeds)]
+
+
+GOOD, FAIR, POOR = (0.5, 0.8, 0.9), (0.5, 0.7, 0.8), (0.5, 0.55, 0.6)
+
+
+class Reader(HTMLParser):
+    """Collects the tags and the visible text, and fails on a tag that is not closed."""
+
+    def __init__(self):
+        super().__init__()
+        self.open, self.tags, self.text = [], [], []
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag):
+        if tag not in VOID:
+            assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if self.open and self.open[-1] not in ("style", "desc", "title"):
+            self.text.append(data)
+
+
+def read(path: Path) -> Reader:
+    reader = Reader()
+    reader.feed(path.read_text())
+    assert reader.open == []
+    return reader
+
+
+def text(path: Path) -> str:
+    return " ".join(" ".join(read(path).text).split())
+
+
+def cells(table: str, strategy: str) -> list[str]:
+    (line,) = [line for line in table.splitlines() if line.startswith(strategy + " ")]
+    return re.split(r"\s{2,}", line.strip())
+
+
+class TestTheFacts:
+    def test_a_row_of_the_table_by_hand(self, tmp_path):
+        runs = [write_run(tmp_path, "badge", 0, (0.5, 0.7, 0.8)), write_run(tmp_path, "badge", 1, (0.5, 0.8, 0.92))]
+        # finals .8, .92: .86, sd .0849; areas (.6 + .75)/2 = .675, (.65 + .86)/2 = .755: .715, sd .0566
+        assert cells(compare(runs), "badge") == ["badge", "2", "300", "0.860 ± 0.085", "0.715 ± 0.057", "3.0"]
+
+    def test_labels_saved_by_hand(self, tmp_path):
+        # random ends at .8, which badge has at exactly its second point; all seeds are alike, so the interval is a point
+        found = cells(compare(arms(tmp_path, GOOD, FAIR, shift=0)), "badge")
+        assert found[6:] == ["200", "100", "100 to 100", "0.031"]
+
+    def test_random_comes_first_and_is_compared_with_nothing(self, tmp_path):
+        table = compare(arms(tmp_path, GOOD, FAIR))
+        assert table.index("\nrandom ") < table.index("\nbadge ")
+        assert cells(table, "random")[6:] == ["300", "–", "–", "–"]
+
+    def test_areas_are_taken_where_all_runs_have_values(self, tmp_path):
+        runs = [write_run(tmp_path, "badge", 0, (0.5, 0.7)), write_run(tmp_path, "random", 0, (0.5, 0.7, 0.9))]
+        assert cells(compare(runs), "random")[4] == "0.600"
+        assert "some ended well before the others: badge-0 at 200" in compare(runs)
+
+    def test_settings_of_one_strategy_are_not_pooled(self, tmp_path):
+        runs = [write_run(tmp_path / str(k), {"name": "margin", "keep": k}, 0, FAIR) for k in (10, 20)]
+        assert [row.strategy for row in read_study(runs, None).rows] == ["margin(keep=10)", "margin(keep=20)"]
+
+    def test_what_else_differs_between_the_runs_is_said(self, tmp_path):
+        runs = [
+            write_run(tmp_path, "badge", s, FAIR, training={"mode": mode}) for s, mode in enumerate(("full", "lora"))
+        ]
+        assert "differ in training.mode (full, lora)" in compare(runs)
+        assert "loop.seed" not in compare(runs)
+
+    def test_a_word_budget_counts_words(self, tmp_path):
+        found = compare([write_run(tmp_path, "badge", 0, FAIR, loop={"unit": "words"})])
+        assert "labelled words" in found
+        assert cells(found, "badge")[2] == "3,000"
+
+    @pytest.mark.parametrize(
+        ("task", "metric", "panels"),
+        [
+            ("text-classification", "accuracy", ["accuracy", "f1_macro"]),
+            ("token-classification", "f1", ["f1"]),
+            ("response-selection", "mrr", ["mrr"]),
+            ("somebody-elses", "bleu", ["bleu", "f1_macro"]),
+        ],
+    )
+    def test_each_task_has_its_main_metric(self, tmp_path, task, metric, panels):
+        assert read_study([write_run(tmp_path, "badge", 0, FAIR, metric=metric, task=task)], None).panels == panels
+
+    def test_another_metric_on_request_comes_first(self, tmp_path):
+        assert read_study([write_run(tmp_path, "badge", 0, FAIR)], "f1_macro").panels == ["f1_macro", "accuracy"]
+
+
+class TestHonesty:
+    def test_a_strategy_that_is_better_with_enough_seeds_is_called_so(self, tmp_path):
+        (said,) = verdicts(read_study(arms(tmp_path, GOOD, FAIR), None))
+        assert said.startswith("badge: better than random (AUBC +0.07")
+
+    def test_five_seeds_cannot_show_it_and_the_page_says_so(self, tmp_path):
+        (said,) = verdicts(read_study(arms(tmp_path, GOOD, FAIR, seeds=5), None))
+        assert said.startswith("badge: ahead of random on average, but not shown to be better")
+        assert "5 seeds cannot settle it (p is 0.0625 at best): 6 could." in said
+
+    def test_p_is_adjusted_for_the_number_of_strategies(self, tmp_path):
+        runs = [*arms(tmp_path, GOOD, FAIR), *(write_run(tmp_path, "margin", s, GOOD) for s in range(6))]
+        assert cells(compare(runs), "badge")[-1] == "0.062"  # 2 · 2/64
+        assert "6 seeds cannot settle it (p is 0.0625 at best): 7 could." in compare(runs)
+
+    def test_a_strategy_that_is_worse_is_called_so_and_its_level_is_not_reached(self, tmp_path):
+        table = compare(arms(tmp_path, POOR, FAIR))
+        assert "- badge: worse than random (AUBC -0.1" in table
+        assert re.search(r"did not reach random's final accuracy of 0\.80\d within 300 labelled examples\.", table)
+        assert cells(table, "badge")[6:8] == ["> 300 (not reached)", "not reached"]
+
+    def test_no_difference_is_not_better(self, tmp_path):
+        (said,) = verdicts(read_study(arms(tmp_path, FAIR, FAIR, shift=0), None))
+        assert said.startswith("badge: not better than random (AUBC +0.000")
+
+    def test_more_labels_needed_is_a_cost_not_a_saving(self, tmp_path):
+        table = compare(arms(tmp_path, (0.5, 0.6, 0.9), (0.5, 0.8, 0.8), shift=0))
+        assert re.search(r"random at 200: it needed \d+ more", table)
+
+    def test_one_seed_has_no_interval_and_no_p(self, tmp_path):
+        table = compare(arms(tmp_path, GOOD, FAIR, seeds=1))
+        assert "nothing tells it from chance" in table
+        assert "One seed only, so no interval: random, badge." in table
+        assert cells(table, "badge")[3:5] == ["0.900", "0.750"]
+        assert cells(table, "badge")[-2:] == ["–", "–"]
+
+    def test_seeds_that_do_not_pair_are_not_tested(self, tmp_path):
+        runs = [write_run(tmp_path, "badge", s, GOOD) for s in (0, 1)]
+        runs += [write_run(tmp_path, "random", s, FAIR) for s in (2, 3)]
+        assert cells(compare(runs), "badge")[-2:] == ["–", "–"]
+
+    def test_few_seeds_are_called_few(self, tmp_path):
+        assert "Fewer than 5 seeds: intervals are rough" in compare(arms(tmp_path, GOOD, FAIR, seeds=3))
+
+    def test_without_random_nothing_is_said_of_savings(self, tmp_path):
+        runs = [write_run(tmp_path, name, 0, FAIR) for name in ("badge", "margin")]
+        table = compare(runs)
+        assert "No run with strategy random" in table
+        assert "labels saved  " not in table
+
+    def test_the_split_is_test_else_validation_else_holdout_and_is_said(self, tmp_path):
+        validated = write_run(tmp_path, "badge", 0, FAIR, split="validation")
+        assert "scores on the validation split" in compare([validated])
+        assert "scores on the holdout split" in compare([write_run(tmp_path, "badge", 1, FAIR, split="holdout")])
+        assert "accuracy on the test split" in compare([write_run(tmp_path, "badge", 2, FAIR)])
+
+    def test_one_finished_round_has_no_area(self, tmp_path):
+        table = compare([write_run(tmp_path, name, s, [0.5]) for name in ("badge", "random") for s in (0, 1)])
+        assert cells(table, "badge")[4] == "–"
+        assert "not compared by AUBC" in table
+
+
+class TestThePage:
+    def test_where_it_is_written(self, tmp_path):
+        runs = arms(tmp_path / "runs", GOOD, FAIR, seeds=1)
+        assert write_report(runs) == tmp_path / "runs" / "report.html"
+        assert write_report(runs[:1]) == runs[0] / "report.html"
+        assert write_report(runs, tmp_path / "new" / "page.html") == tmp_path / "new" / "page.html"
+        assert (tmp_path / "new" / "page.html").is_file()
+
+    def test_it_fetches_nothing_and_runs_nothing(self, tmp_path):
+        path = write_report(arms(tmp_path, GOOD, FAIR, seeds=2))
+        content, reader = path.read_text(), read(path)
+        assert not re.search(r"https?:|url\((?!#)|@import", content)
+        assert not {tag for tag, _ in reader.tags} & {"script", "link", "img", "iframe", "object"}
+        links = [v for _, attrs in reader.tags for k, v in attrs.items() if k in ("src", "href", "xlink:href")]
+        assert links
+        assert all(link.startswith("#") for link in links)
+
+    def test_every_reference_inside_it_has_one_target(self, tmp_path):
+        reader = read(write_report(arms(tmp_path, GOOD, FAIR, seeds=2)))
+        ids = [attrs["id"] for _, attrs in reader.tags if "id" in attrs]
+        used = {attrs["xlink:href"][1:] for _, attrs in reader.tags if "xlink:href" in attrs}
+        assert len(ids) == len(set(ids))
+        assert used <= set(ids)
+
+    def test_it_says_what_the_terminal_says(self, tmp_path):
+        runs = arms(tmp_path, GOOD, FAIR)
+        said, table = text(write_report(runs)), compare(runs)
+        for sentence in verdicts(read_study(runs, None)):
+            assert sentence.split(": ", 1)[1] in said
+        for cell in cells(table, "badge"):
+            assert cell in said
+
+    def test_a_figure_a_metric_with_a_title_and_words_for_those_who_cannot_see_it(self, tmp_path):
+        path = write_report(arms(tmp_path, GOOD, FAIR, shift=0))
+        figures = [attrs for tag, attrs in read(path).tags if tag == "svg" and attrs.get("role") == "img"]
+        assert [f["aria-label"] for f in figures] == [
+            "accuracy against labelled examples",
+            "f1_macro against labelled examples",
+            "At random's final accuracy, labelled examples saved",
+        ]
+        assert (
+            "<desc>accuracy, first to last point: random 0.500 to 0.800; badge 0.500 to 0.900.</desc>"
+            in path.read_text()
+        )
+
+    def test_the_legend_names_every_strategy_in_its_own_colour(self, tmp_path):
+        content = write_report(arms(tmp_path, GOOD, FAIR, seeds=2)).read_text()
+        legend = re.search(r'<ul class="legend">(.*?)</ul>', content, re.DOTALL)[1]
+        assert [set(re.findall(r"var\((--s\d)\)", item)) for item in legend.split("</li>")[:2]] == [{"--s0"}, {"--s1"}]
+
+    def test_both_themes_colour_every_variable(self, tmp_path):
+        content = write_report([write_run(tmp_path, "badge", 0, FAIR)]).read_text()
+        light, dark = content.split("prefers-color-scheme:dark")
+        used = set(re.findall(r"var\((--\w+)\)", content))
+        assert used <= set(re.findall(r"(--\w+):#", light))
+        assert used <= set(re.findall(r"(--\w+):#", dark))
+
+    def test_rounds_of_a_single_run(self, tmp_path):
+        said = text(write_report([write_run(tmp_path, "badge", 0, FAIR)]))
+        assert "round labelled answers cost accuracy f1_macro fit s score s select s annotate s peak MB" in said
+        assert "1 200 207 2,000 0.700 0.350 2.0 0.5 0.2 0.2 321" in said
+
+    def test_rounds_of_several_runs_by_strategy(self, tmp_path):
+        runs = [write_run(tmp_path, "badge", 0, (0.5, 0.7)), write_run(tmp_path, "badge", 1, (0.5, 0.9))]
+        assert "round labelled examples badge 0 100 0.500 ± 0.000 1 200 0.800 ± 0.141" in text(write_report(runs))
+
+    def test_the_final_model_has_its_own_numbers(self, tmp_path):
+        run = write_run(tmp_path, "badge", 0, FAIR)
+        (run / "final.json").write_text(json.dumps({"round": 2, "labelled": 300, "test": {"accuracy": 0.8765}}))
+        assert "badge-0 badge 0 test 2 300 0.876" in text(write_report([run]))
+
+    def test_a_run_without_final_json_has_no_such_section(self, tmp_path):
+        assert "Final models" not in text(write_report([write_run(tmp_path, "badge", 0, FAIR)]))
+
+    def test_what_comes_from_files_is_escaped(self, tmp_path):
+        evil = "<script>alert(1)</script>$x$"
+        run = write_run(tmp_path, evil, 0, FAIR, metric=evil, model=evil, dataset={"path": evil}, task=evil)
+        other = write_run(tmp_path, "random", 0, FAIR, metric=evil, model=evil, dataset={"path": evil}, task=evil)
+        path = write_report([run, other])
+        assert "<script" not in path.read_text()
+        assert text(path).count(evil) > 5
+        assert evil + " against" in {a.get("aria-label", "")[: len(evil) + 8] for _, a in read(path).tags}
+
+    def test_the_same_runs_give_the_same_page(self, tmp_path):
+        runs = arms(tmp_path, GOOD, FAIR, seeds=3)
+        assert write_report(runs).read_bytes() == write_report(runs).read_bytes()
+
+    def test_more_strategies_than_colours_still_look_different(self, tmp_path):
+        names = [f"strategy{c}" for c in "abcdefghijklm"]
+        content = write_report([write_run(tmp_path, name, 0, FAIR) for name in names]).read_text()
+        legend = re.search(r'<ul class="legend">(.*?)</ul>', content, re.DOTALL)[1]
+        looks = [re.sub(r'(id|xlink:href)="[^"]*"|url\([^)]*\)|>[^<]*$', "", item) for item in legend.split("</li>")]
+        assert len(set(looks[:-1])) == len(names)
+
+
+class TestBadInput:
+    def test_no_run_at_all(self):
+        with pytest.raises(UserError, match="at least one run"):
+            compare([])
+
+    def test_a_folder_that_is_no_run(self, tmp_path):
+        with pytest.raises(UserError, match=f"{tmp_path}: this is not a run directory"):
+            write_report([tmp_path])
+
+    @pytest.mark.parametrize(
+        ("change", "said"),
+        [
+            ({"task": "token-classification"}, "task is token-classification, but that of .*badge-0 is text-classif"),
+            ({"dataset": {"path": "csv"}}, "dataset is path csv, but that of .*badge-0 is path json"),
+            ({"loop": {"unit": "words"}}, "loop.unit is words, but that of .*badge-0 is records"),
+            ({"split": "validation"}, "has no metrics on a split"),
+            ({"start": 5000}, "starts where another run has already ended"),
+        ],
+    )
+    def test_runs_that_cannot_be_compared(self, tmp_path, change, said):
+        first, second = write_run(tmp_path, "badge", 0, FAIR), write_run(tmp_path, "badge", 1, FAIR, **change)
+        with pytest.raises(UserError, match=said) as caught:
+            compare([first, second])
+        assert str(second) in str(caught.value) or change == {"split": "validation"}
+        assert "\n" not in str(caught.value)
+
+    def test_unlike_metrics(self, tmp_path):
+        first, second = (write_run(tmp_path, "badge", s, FAIR, metric=m) for s, m in enumerate(("mrr", "accuracy")))
+        for run in (first, second):
+            file = run / "metrics.jsonl"
+            file.write_text(re.sub(r', "f1_macro": [\d.]+', "", file.read_text()))
+        with pytest.raises(UserError, match=r"badge-1: no metric in common with .*badge-0 .* it has accuracy"):
+            compare([first, second])
+
+    def test_a_metric_that_is_not_there(self, tmp_path):
+        with pytest.raises(UserError, match="no metric mrr on the test split; it has accuracy, f1_macro"):
+            compare([write_run(tmp_path, "badge", 0, FAIR)], "mrr")
+
+    def test_the_same_run_twice(self, tmp_path):
+        run = write_run(tmp_path, "badge", 0, FAIR)
+        with pytest.raises(UserError, match="strategy badge with seed 0 is there already"):
+            compare([run, run])
+
+    def test_without_matplotlib_one_sentence_says_how_to_get_it(self, tmp_path, monkeypatch):
+        monkeypatch.setitem(sys.modules, "matplotlib", None)
+        run = write_run(tmp_path, "badge", 0, FAIR)
+        with pytest.raises(RunError, match=r'pip install "nlp-al\[report\]"'):
+            write_report([run])
+        assert not (run / "report.html").exists()
+        assert "badge" in compare([run])
+
+
+def test_the_module_stays_light():
+    code = "import sys, nlp_al.report; print({'torch', 'transformers', 'datasets', 'matplotlib'} & set(sys.modules))"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "set()"
+
+
+def test_the_noise_of_an_identical_twin_is_not_called_better(tmp_path):
+    rng = np.random.default_rng(0)
+    names = [("random", s) for s in range(8)] + [("badge", s) for s in range(8)]
+    runs = [write_run(tmp_path, n, s, np.add(FAIR, rng.normal(0, 0.01, 3)).tolist()) for n, s in names]
+    (said,) = verdicts(read_study(runs, None))
+    assert "better than random" not in said.replace("not better than random", "")

@@ -42,6 +42,7 @@ class Run:
     seed: int
     unit: str  # of the budget: records or words
     budget: str  # the key of a round that holds x, the labels paid for
+    fingerprint: str  # of the data, "" where the directory tells none
 
 
 @dataclass(frozen=True)
@@ -111,10 +112,10 @@ def read_run(path: Path) -> Run:
         raise UserError(f"{path}: this is not a run directory (it holds no config.yaml)")
     try:
         config = YAML(typ="safe", pure=True).load(path / "config.yaml")
-        final = json.loads((path / "final.json").read_bytes()) if (path / "final.json").is_file() else {}
+        final, environment = (_read_json(path / name) for name in ("final.json", "environment.json"))
     except (YAMLError, ValueError) as error:
         raise UserError(f"{path}: config.yaml or final.json cannot be read: {' '.join(str(error).split())}") from error
-    if not isinstance(config, dict) or not isinstance(final, dict):
+    if not all(isinstance(content, dict) for content in (config, final, environment)):
         raise UserError(f"{path}: config.yaml and final.json must each hold a mapping of keys to values")
     loop = config.get("loop") or {}
     unit = str(loop.get("unit", "records"))
@@ -123,7 +124,12 @@ def read_run(path: Path) -> Run:
     if not rounds:
         raise UserError(f"{path}: no round of this run is finished yet (metrics.jsonl holds none)")
     name = strategy_name(config.get("strategy"))
-    return Run(path, config, rounds, final, name, int(loop.get("seed", 0)), unit, budget)
+    data = str(environment.get("dataset_fingerprint", ""))
+    return Run(path, config, rounds, final, name, int(loop.get("seed", 0)), unit, budget, data)
+
+
+def _read_json(path: Path) -> Any:
+    return json.loads(path.read_bytes()) if path.is_file() else {}
 
 
 def _read_rounds(path: Path, budget: str) -> list[dict[str, Any]]:

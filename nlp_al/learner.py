@@ -12,13 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate import PartialState
-from accelerate.utils import broadcast_object_list
 
 from nlp_al.annotation import Question, Setting, make_annotator
 from nlp_al.bench import Bench, make_pool
 from nlp_al.config import Config, Stage
 from nlp_al.pool import Answer, Example, Query
+from nlp_al.processes import processes, shared
 from nlp_al.progress import Progress
 from nlp_al.query import as_queries, choose_batch, strategies_of
 from nlp_al.resume import begin
@@ -42,7 +41,7 @@ class ActiveLearner:
         self.config = config
         self.bench = bench or Bench.of(config)
         self.task = self.bench.task
-        self.state = PartialState()
+        self.state = processes()
         self.annotator = make_annotator(config.annotator.name, config.annotator.parameters)
         self.pool, self.gold = make_pool(config, self.bench, self.annotator)
         self.fitter = Fitter(config, self.task, self.bench.encoder)
@@ -89,7 +88,7 @@ class ActiveLearner:
                 holdout = self.config.loop.holdout
                 chosen, held = choose_batch(signals, stages, self._allowance(), holdout, self._generator)
                 batch = as_queries(pool, chosen, held, self.round, name)
-            batch = self._shared(batch)
+            batch = shared(batch)
         self.pool.queries += batch
         if self.store is not None:
             self.store.add_queries(batch)
@@ -100,7 +99,7 @@ class ActiveLearner:
         if self.store is not None and self.pool.unanswered(self.round):
             self.annotator.push([Question(self.pool[q.id], q.round, q.rank, q.score) for q in batch])
         while True:
-            fresh = self._shared(self._fresh_answers() if self.store is not None else [])
+            fresh = shared(self._fresh_answers() if self.store is not None else [])
             if self.store is not None:
                 self.store.add_answers(fresh, self.round)
             self.pool.answers += fresh
@@ -230,7 +229,7 @@ class ActiveLearner:
             metrics = begin(self.store, self.config, self.bench, self.pool)
             guidelines = {name: (self.config.labels or {}).get(name, "") for name in self.task.labels}
             self.annotator.start(Setting(guidelines, self.store.path, self.gold))
-        self.pool.queries, self.pool.answers, metrics = self._shared((self.pool.queries, self.pool.answers, metrics))
+        self.pool.queries, self.pool.answers, metrics = shared((self.pool.queries, self.pool.answers, metrics))
         self.round = len(metrics)
         self.progress.start(self.pool, metrics)
         if self.fitter.frozen:
@@ -253,7 +252,7 @@ class ActiveLearner:
         if self.model is None:
             self.progress.no_final(self.only_class)
             return
-        known = self._shared(self.store.read_json("final.json") if self.store is not None else None)
+        known = shared(self.store.read_json("final.json") if self.store is not None else None)
         if known is not None and known["answers"] == answers and known["round"] == self.round - 1:
             return
         self.progress.final(len(labelled))
@@ -267,10 +266,6 @@ class ActiveLearner:
 
     def _generator(self, purpose: str) -> torch.Generator:
         return torch.Generator().manual_seed(derived_seed(self.config.loop.seed, self.round, purpose))
-
-    def _shared(self, value: Any) -> Any:
-        """The main process's value, on every process."""
-        return value if self.state.num_processes == 1 else broadcast_object_list([value])[0]
 
 
 def derived_seed(seed: int, round_: int, purpose: str) -> int:

@@ -23,8 +23,7 @@ PANELS = {  # a task's metrics worth a figure, the main one first
     "response-selection": ("recall_at_1", "mrr"),
 }
 SHARES = (0.8, 0.9, 0.95, 0.98, 1.0)  # of random's final level; the last is the one that is talked about
-ALPHA = 0.05
-FEW = 5  # below so many seeds a bootstrap over them is too narrow
+ALPHA, FEW = 0.05, 5  # with fewer seeds than that a bootstrap over them is too narrow
 
 
 @dataclass(frozen=True)
@@ -85,8 +84,7 @@ def write_report(runs: Sequence[Path], out: Path | None = None, metric: str | No
 
 def compare(runs: Sequence[Path], metric: str | None = None) -> str:
     """The facts of the page as aligned text for a terminal. Raises UserError as `write_report` does."""
-    study = read_study(runs, metric)
-    head, rows = strategy_table(study)
+    head, rows = strategy_table(study := read_study(runs, metric))
     widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
     lines = [
         "  ".join([row[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(row[1:], widths[1:], strict=True))]).rstrip()
@@ -123,14 +121,15 @@ def _check_alike(runs: Sequence[Run]) -> None:
 
 
 def _identity(run: Run) -> dict[str, str]:
-    return {"loop.unit": run.unit} | {key: _short(run.config.get(key)) for key in ("task", "dataset")}
+    data = f"of fingerprint {run.fingerprint}" if run.fingerprint else _short(run.config.get("dataset"))
+    return {"loop.unit": run.unit, "task": _short(run.config.get("task")), "dataset": data}
 
 
 def _shared_split(runs: Sequence[Run]) -> str:
     for split in ev.SPLITS:
         if all(ev.metric_names(run, split) for run in runs):
             return split
-    bare = min(runs, key=lambda run: sum(bool(ev.metric_names(run, split)) for split in ev.SPLITS))
+    bare = next(run for run in runs if not ev.metric_names(run, ev.SPLITS[0]))
     raise UserError(f"{bare.path}: it has no metrics on a split (test, validation, holdout) that every run has")
 
 
@@ -230,7 +229,8 @@ def _saving_sentence(saving: Saving, study: Study) -> str:
         return f"It did not reach {goal} within {needed} {study.noun}."
     if saving.flag != "exact":
         return f"It reached {goal}; labels saved: {saved(saving)}."
-    verb = f"saved {saved(saving)}" if saving.saved >= 0 else f"needed {number(-saving.saved, 0)} more"
+    more = round(saving.strategy.x) - round(saving.baseline.x)
+    verb = f"needed {more:,} more" if more > 0 else f"saved {saved(saving)}"
     bounds = f" (95% interval of labels saved: {interval(saving.saved_interval)})" if saving.saved_interval else ""
     return f"It reached {goal} at {needed} {study.noun}, random at {number(saving.baseline.x, 0)}: it {verb}{bounds}."
 
@@ -249,16 +249,15 @@ def notes(study: Study) -> list[str]:
     ends = {run.path: curve.x[-1] for row in study.rows for run, curve in zip(row.runs, row.curves, strict=True)}
     if early := [f"{path.name} at {number(x, 0)}" for path, x in ends.items() if x < 0.95 * max(ends.values())]:
         said.append(f"Areas stop where the first run ends; some ended well before the others: {', '.join(early)}.")
-    differ = [f"{key} ({values})" for key, values in _differences(study.runs)]
-    return said + [f"The runs also differ in {what}, which no number here takes into account." for what in differ]
+    return [*said, *(f"The runs also differ in {what}: no number here allows for it." for what in _differ(study))]
 
 
-def _differences(runs: Sequence[Run]) -> list[tuple[str, str]]:
+def _differ(study: Study) -> list[str]:
     """Config keys, other than those that a comparison is about, in which the runs differ; and their values."""
-    flat = [_flat({k: v for k, v in run.config.items() if k not in ("strategy", "run_dir")}) for run in runs]
+    flat = [_flat({k: v for k, v in run.config.items() if k not in ("strategy", "run_dir")}) for run in study.runs]
     keys = dict.fromkeys(key for config in flat for key in config if key != "loop.seed")
     values = {key: dict.fromkeys(config.get(key, "unset") for config in flat) for key in keys}
-    return [(key, ", ".join(found)) for key, found in values.items() if len(found) > 1]
+    return [f"{key} ({', '.join(found)})" for key, found in values.items() if len(found) > 1]
 
 
 def _flat(value: Any, prefix: str = "") -> dict[str, str]:
@@ -274,8 +273,7 @@ def _short(value: Any) -> str:
 def _title(study: Study) -> str:
     if len(study.runs) == 1:
         return study.runs[0].path.resolve().name
-    names = ", ".join(row.strategy for row in study.rows[:4])
-    return names + (" and others" if len(study.rows) > 4 else "")
+    return ", ".join(row.strategy for row in study.rows[:4]) + " and others" * (len(study.rows) > 4)
 
 
 def _lead(study: Study) -> str:
@@ -330,11 +328,10 @@ def _figures(study: Study) -> list[str]:
 
 def _levels_table(study: Study) -> str:
     head = ["level", "strategy", "random needs", "strategy needs", "saved", "95% interval", "ratio", "95% interval"]
-    pairs = zip(*([(row, s) for s in row.savings] for row in study.rows if row.savings), strict=True)
+    found = sorted(((row, s) for row in study.rows for s in row.savings), key=lambda pair: pair[1].level)
     rows = [
         [*needs, saved(s), interval(s.saved_interval), page.ratio(s), interval(s.ratio_interval, 2)]
-        for level in pairs
-        for row, s in level
+        for row, s in found
         for needs in [(number(s.level), row.strategy, page.reach(s.baseline), page.reach(s.strategy))]
     ]
     caption = f"Levels of {study.metric}: 80, 90, 95, 98 and 100% of random's final mean, where above its start"

@@ -9,7 +9,7 @@ import io
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -66,7 +66,6 @@ th:first-child,.left2 :is(th,td):nth-child(2){text-align:left}tbody th{font-weig
 details{margin:.1rem 0}
 details:first-of-type{margin-top:.75rem}summary{cursor:pointer;padding:.2rem 0;overflow-wrap:anywhere}
 footer{margin-top:3rem;padding-top:1rem;border-top:1px solid var(--line)}
-@media print{details{display:block}main{max-width:none}}
 """
 
 
@@ -271,7 +270,7 @@ def drawing() -> Any:
     return matplotlib.rc_context({"svg.fonttype": "none", "text.parse_math": False})
 
 
-def _new_figure(width: float, height: float, layout: str = "constrained") -> Any:
+def _new_figure(width: float, height: float, layout: Literal["constrained", "none"] = "constrained") -> Any:
     """A figure in inches, without pyplot: no global state and no display."""
     from matplotlib.figure import Figure
 

@@ -10,13 +10,13 @@ from importlib.metadata import version
 from typing import Any
 
 import torch
-from accelerate import PartialState
 from ruamel.yaml import YAML
 
 from nlp_al.bench import Bench
 from nlp_al.config import Config, as_values
 from nlp_al.errors import UserError
 from nlp_al.pool import Answer, Pool
+from nlp_al.processes import processes
 from nlp_al.store import SCHEMA, RunDirectory
 from nlp_al.values import parse_yaml
 
@@ -81,7 +81,7 @@ def _note(store: RunDirectory, round_: int, changed: dict[str, Any]) -> None:
 
 
 def _environment(bench: Bench) -> dict[str, Any]:
-    state = PartialState()
+    state = processes()
     digest = hashlib.blake2b(digest_size=12)
     for name, examples in sorted(bench.splits.items()):
         for example in examples:

@@ -251,13 +251,13 @@ class _Check:
                     )
 
     def repeats(self) -> None:
-        for labelled in (0, _LABELLED):
-            signals = self.pool(labelled=labelled)
+        for labelled, undecided in ((0, 0), (_LABELLED, _UNDECIDED)):
+            signals = self.pool(labelled=labelled, undecided=undecided)
             before = _global_states()
             first = self.picked("I3", signals, 7)
-            if _global_states() != before:
-                self.fail("I3", "it drew from a global generator, not from the one it was given.")
-            if not _same(signals, self.pool(labelled=labelled)):
+            if _global_states(drawn=False) != before:
+                self.fail("I3", "it touched a global generator; it has one of its own.")
+            if not _same(signals, self.pool(labelled=labelled, undecided=undecided)):
                 self.fail("I3", "it wrote into the signals it was given.")
             if (again := self.picked("I3", signals, 7)) != first:
                 self.fail("I3", f"the same seed gave {first}, then {again}.")
@@ -380,11 +380,12 @@ def _spoilt(signals: Signals, names: frozenset[str]) -> Iterator[tuple[str, Sign
     for name in sorted(names):
         value = getattr(signals, name)
         for bad in (torch.nan, torch.inf, -torch.inf):
+            parts: list[dict[str, Any]] = [{name: _with_first(value, bad)}] if isinstance(value, Tensor) else []
             if isinstance(value, Gradients):
-                yield name, replace(signals, gradients=value._replace(r=_with_first(value.r, bad)))
-                yield name, replace(signals, gradients=value._replace(h=_with_first(value.h, bad)))
-            else:
-                yield name, replace(signals, **{name: _with_first(value, bad)})
+                parts = [{name: value._replace(r=_with_first(value.r, bad))}]
+                parts += [{name: value._replace(h=_with_first(value.h, bad))}]
+            for part in parts:
+                yield name, replace(signals, **part)
 
 
 def _with_first(values: Tensor, bad: float) -> Tensor:
@@ -393,7 +394,10 @@ def _with_first(values: Tensor, bad: float) -> Tensor:
     return values
 
 
-def _global_states() -> tuple[object, ...]:
+def _global_states(drawn: bool = True) -> tuple[object, ...]:
+    """The states of the global generators; a draw from each first, so that a strategy that seeds them can be told."""
+    if drawn:
+        torch.rand(()), np.random.random(), random.random()
     numpy: Any = np.random.get_state()
     return torch.get_rng_state().numpy().tobytes(), numpy[1].tobytes(), numpy[2:], random.getstate()
 

@@ -12,12 +12,11 @@ from dataclasses import fields
 from typing import Any, Protocol
 
 import torch
-from accelerate import PartialState
-from accelerate.utils import gather_object
 from torch import Tensor
 
 from nlp_al.decisions import Decisions
 from nlp_al.pool import Example
+from nlp_al.processes import gathered, processes
 from nlp_al.signals import Gradients, Signals
 from nlp_al.tasks import Rows, Task
 
@@ -92,7 +91,7 @@ def collect(
     Raises:
         KeyError: a field has no provider.
     """
-    state = PartialState()
+    state = processes()
     providers = [PROVIDERS[name] for name in sorted(wanted)]
     if not scorer.sharded and not state.is_main_process:
         return None
@@ -105,14 +104,14 @@ def collect(
             batch = [prepared[i] for i in members]
             made = [provider(shared, batch, generator) for provider in providers]
             found.append((members, merge([Signals(count=len(members)), *made])))
-    return _gather(found, scorer.sharded, state)
+    return _gather(found, scorer.sharded)
 
 
-def _gather(found: list[tuple[list[int], Signals]], sharded: bool, state: PartialState) -> Signals | None:
+def _gather(found: list[tuple[list[int], Signals]], sharded: bool) -> Signals | None:
     """Brings the processes' batches together, in the order of the examples. The one place where that happens."""
-    if sharded and state.num_processes > 1:
-        found = gather_object(found)
-        if not state.is_main_process:
+    if sharded:
+        found = gathered(found)
+        if not processes().is_main_process:
             return None
     if not found:
         return Signals(count=0)

@@ -12,14 +12,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from accelerate import PartialState
-from accelerate.utils import gather_object
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 from tqdm import tqdm
 
 from nlp_al.pool import Example
+from nlp_al.processes import gathered, processes, shared
 from nlp_al.signals import take_rows
 from nlp_al.signals.loading import load_encoder, load_tokenizer
 
@@ -139,9 +138,9 @@ class Encoder:
 
     def encode(self, examples: Sequence[Example]) -> None:
         """Reads every text that the cache lacks. All processes call it together."""
-        state = PartialState()
-        missing = gather_object([[e.key for e in self.store.missing(examples)]])[0] if state.num_processes > 1 else None
-        wanted = self.store.missing(examples) if missing is None else self._by_key(examples, missing)
+        state = processes()
+        by_key = {e.key: e for e in examples}
+        wanted = [by_key[key] for key in shared([e.key for e in self.store.missing(examples)])]
         if not wanted:
             return
         model = self._model[0].to(state.device).eval()
@@ -157,16 +156,12 @@ class Encoder:
         )
         for start in range(0, len(wanted), CHUNK):
             chunk = wanted[start : start + CHUNK]
-            self._encode_chunk(model, chunk, state, bar)
+            self._encode_chunk(model, chunk, bar)
         bar.close()
 
-    @staticmethod
-    def _by_key(examples: Sequence[Example], keys: Sequence[bytes]) -> list[Example]:
-        by_key = {e.key: e for e in examples}
-        return [by_key[key] for key in keys]
-
-    def _encode_chunk(self, model: torch.nn.Module, chunk: list[Example], state: PartialState, bar: Any) -> None:
+    def _encode_chunk(self, model: torch.nn.Module, chunk: list[Example], bar: Any) -> None:
         encodings = self.task.encode(self.tokenizer, [e.inputs for e in chunk])
+        state = processes()
         # Batches are composed over the whole chunk and only then dealt out, so the process count changes no arithmetic.
         batches = batches_by_length([len(e["input_ids"]) for e in encodings], self.batch_size)
         mine = []
@@ -178,7 +173,7 @@ class Encoder:
                 rows, offsets = self.task.pool_rows(hidden, batch)
             mine.append((members, rows.cpu(), offsets.cpu()))
             bar.update(len(members) * state.num_processes)
-        found = gather_object(mine) if state.num_processes > 1 else mine
+        found = gathered(mine)
         if state.is_main_process:
             values, offsets = in_order(found)
             self.store.add([e.key for e in chunk], values, offsets)

@@ -78,8 +78,9 @@ class Strategy(ABC):
         idle = torch.nonzero(~can_ask).flatten()
         pool = signals.take(asked) if len(idle) else signals
         if signals.cost is None:
-            chosen = self.choose(pool, min(max(int(size), 0), len(pool)), generator)
-            rest = idle[: max(int(size) - len(pool), 0)]
+            wanted = int(min(max(size, 0), len(signals)))
+            chosen = self.choose(pool, min(wanted, len(pool)), generator)
+            rest = idle[: max(wanted - len(pool), 0)]
         else:
             cost = signals.cost[asked]
             chosen = (self._prefix if self.nested else self._whole)(pool, cost, size, generator)
@@ -103,21 +104,22 @@ class Strategy(ABC):
             count = min(2 * count + 1, len(pool))
 
     def _whole(self, pool: Signals, cost: Tensor, size: float, generator: torch.Generator) -> Selection:
-        """The dearest choice that costs at most `size`, among counts corrected by what the one before came to."""
+        """A choice that costs at most `size`, where one more would not; each count is corrected by what the last cost."""
         import torch
 
         state = generator.get_state()
-        count, tried, most = _affordable(cost, size), set[int](), -1.0
+        count, fits, overflows = _affordable(cost, size), 0, len(pool) + 1
         best = Selection(torch.zeros(0, dtype=torch.int64))
-        while count not in tried:
-            tried.add(count)
+        while overflows - fits > 1:
+            count = min(max(count, fits + 1), overflows - 1)
             generator.set_state(state)
             chosen = self.choose(pool, count, generator)
             spent = float(cost[chosen.indices].sum())
-            if most < spent <= size:
-                best, most = chosen, spent
-            # One is tried before none, however far above the budget two came.
-            count = min(max(int(count * size / max(spent, 1e-9)), min(1, count - 1)), len(pool))
+            if spent <= size:
+                fits, best = count, chosen
+            else:
+                overflows = count
+            count = int(min(count * size / max(spent, 1e-9), len(pool)))
         return best
 
 
@@ -125,4 +127,4 @@ def _affordable(cost: Tensor, size: float) -> int:
     """About how many examples of average cost `size` pays for, and one more."""
     if len(cost) == 0:
         return 0
-    return min(max(int(size / max(float(cost.mean()), 1e-9)) + 1, 0), len(cost))
+    return int(min(max(size / max(float(cost.mean()), 1e-9) + 1, 0), len(cost)))

@@ -6,11 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from accelerate import PartialState
-from accelerate.utils import broadcast_object_list
-
 from nlp_al.config import Config
 from nlp_al.pool import Example
+from nlp_al.processes import processes, shared
 from nlp_al.signals.collector import Scorer
 from nlp_al.signals.features import Encoder
 from nlp_al.signals.loading import load_tokenizer
@@ -56,7 +54,7 @@ class Fitter:
         model = fine_tune(source, self.task, labelled, self.config.training, self.config.loop.seed)
         if store is not None:
             store.swap_model(model.save, {"round": round_, "answers": answers})
-        PartialState().wait_for_everyone()
+        processes().wait_for_everyone()
         return model
 
     def _load(self) -> FineTuned:
@@ -64,7 +62,4 @@ class Fitter:
         return FineTuned(load_model(source, self.task), load_tokenizer(source), self.task, self.config.training)
 
     def _saved(self, store: RunDirectory | None) -> dict[str, Any] | None:
-        saved = store.saved_model() if store is not None else None
-        if PartialState().num_processes > 1:
-            saved = broadcast_object_list([saved])[0]
-        return saved
+        return shared(store.saved_model() if store is not None else None)

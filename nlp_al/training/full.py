@@ -10,13 +10,13 @@ from typing import Any
 
 import torch
 import transformers
-from accelerate import PartialState
 from torch import nn
 
 from nlp_al.config import Training
 from nlp_al.dataset import package_path
 from nlp_al.errors import UserError
 from nlp_al.pool import Example
+from nlp_al.processes import processes
 from nlp_al.signals.features import READ, batches_by_length
 from nlp_al.signals.loading import load_tokenizer, told
 from nlp_al.tasks import Rows, Task
@@ -38,7 +38,7 @@ class FineTuned:
         self.tokenizer = tokenizer
         self.task = task
         self.batch_size = int(training.arguments["per_device_eval_batch_size"])
-        self.device = PartialState().device
+        self.device = processes().device
         self.dtype = next((t for name, t in HALVES.items() if training.arguments.get(name)), None)
         self._seen: torch.Tensor | None = None
         last_linear(model).register_forward_pre_hook(self._keep)
@@ -119,8 +119,9 @@ def fine_tune(
 
 
 def _arguments(training: Training, folder: str, seed: int, items: int) -> transformers.TrainingArguments:
-    pin = {"dataloader_pin_memory": torch.cuda.is_available()}  # without an accelerator it only warns
-    given = {**pin, **training.arguments, **FIXED, "output_dir": folder, "seed": seed}
+    on_cpu = processes().device.type == "cpu"
+    device = {"use_cpu": on_cpu, "dataloader_pin_memory": not on_cpu}
+    given = {**device, **training.arguments, **FIXED, "output_dir": folder, "seed": seed}
     try:
         made = transformers.TrainingArguments(**given)
     except (ValueError, TypeError, ImportError) as error:

@@ -1,0 +1,434 @@
+"""The strategies behind their common interface, and the harness that all of them pass."""
+
+import math
+import subprocess
+import sys
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+import pytest
+import torch
+from torch import Tensor
+
+from nlp_al import strategies
+from nlp_al.decisions import segment_sum
+from nlp_al.selection import in_blocks
+from nlp_al.selection.topk import top
+from nlp_al.signals import SignalError, Signals
+from nlp_al.strategies import STRATEGIES, Selection, Strategy, make_strategy
+from nlp_al.strategies.base import SHAPES
+from nlp_al.strategies.uncertainty import Margin
+from nlp_al.testing import check_strategy, synthetic_signals
+
+# Three documents, three classes: sure, torn between two, no idea.
+P = torch.tensor([[0.7, 0.2, 0.1], [0.5, 0.45, 0.05], [0.34, 0.33, 0.33]])
+
+
+def select(name: str, signals: Signals, size: float, seed: int = 0, **parameters: object) -> list[int]:
+    generator = torch.Generator().manual_seed(seed)
+    return make_strategy(name, **parameters).select(signals, size, generator).indices.tolist()
+
+
+# --- the promises
+
+
+@pytest.mark.parametrize("name", sorted(STRATEGIES))
+def test_every_strategy_keeps_the_promises(name: str) -> None:
+    check_strategy(name)
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.parametrize(
+    "strategy",
+    [
+        *(make_strategy(name, agg=agg) for name in ("margin", "entropy") for agg in ("sum", "max", "topm")),
+        make_strategy("coreset", metric="cosine"),
+        make_strategy("badge", deterministic=True),
+        make_strategy("typiclust", min_cluster_size=1, squared=True, max_clusters=5),
+    ],
+    ids=repr,
+)
+def test_their_parameters_do_not_break_them(strategy: Strategy, seed: int) -> None:
+    check_strategy(strategy, seed=seed)
+
+
+# --- names and parameters
+
+
+def test_the_registry_is_a_dict_of_classes_that_tell_what_they_are() -> None:
+    for name, chosen in STRATEGIES.items():
+        assert type(make_strategy(name)) is chosen
+        assert chosen.family
+        assert chosen.reference
+        assert set(chosen.shapes) <= set(SHAPES)
+        for word in ("Use when", "Needs", "Cost", "Reference"):
+            assert f"{word}:" in (chosen.__doc__ or ""), (name, word)
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters", "says"),
+    [
+        ("badg", {}, "no strategy 'badg'.*'badge'.*coreset, entropy"),
+        ("badge", {"temperature": 1}, "badge has no parameter 'temperature'; its parameters are: deterministic"),
+        ("random", {"seed": 1}, "its parameters are: none"),
+        ("badge", {"deterministic": "yes"}, "deterministic of strategy badge is 'yes'; it must be true or false"),
+        ("typiclust", {"neighbours": True}, "neighbours of strategy typiclust is True; it must be a whole number"),
+        ("typiclust", {"neighbours": 0}, "Strategy typiclust: neighbours is 0; it must be at least 1"),
+        ("coreset", {"metric": "l1"}, "Strategy coreset: metric is 'l1'; it must be euclidean or cosine"),
+        ("entropy", {"agg": "median"}, "agg is 'median'; it must be one of mean, sum, max, topm"),
+    ],
+)
+def test_a_wrong_name_or_parameter_is_told_with_the_right_ones(name: str, parameters: dict, says: str) -> None:
+    with pytest.raises(ValueError, match=says):
+        make_strategy(name, **parameters)
+
+
+def test_strategies_are_known_and_checked_before_torch_loads() -> None:
+    code = (
+        "import sys; from nlp_al.strategies import make_strategy; make_strategy('badge'); print('torch' in sys.modules)"
+    )
+    assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "False"
+
+
+def test_an_installed_package_adds_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Point:
+        name = "mine"
+
+        def load(self) -> type[Strategy]:
+            return Margin
+
+    monkeypatch.setattr(strategies, "entry_points", lambda group: [Point()] if group == "nlp_al.strategies" else [])
+    assert isinstance(make_strategy("mine", agg="max"), Margin)
+    with pytest.raises(ValueError, match="mine"):
+        make_strategy("yours")
+
+
+# --- what they choose
+
+
+@pytest.mark.parametrize(
+    ("name", "scores"),
+    [
+        ("least_confidence", [0.30, 0.50, 0.66]),
+        ("margin", [-0.50, -0.05, -0.01]),
+        ("entropy", [0.801819, 0.855689, 1.098513]),
+    ],
+)
+def test_the_least_certain_document_is_asked_first(name: str, scores: list[float]) -> None:
+    chosen = make_strategy(name).select(Signals(probs=P), 2, torch.Generator())
+    assert chosen.indices.tolist() == [2, 1]
+    assert chosen.scores is not None
+    torch.testing.assert_close(chosen.scores, torch.tensor(scores), atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("name", ["least_confidence", "margin", "entropy"])
+def test_a_context_with_one_candidate_is_asked_when_nothing_else_is_left(name: str) -> None:
+    """Its score would be -1 or 0, but that does not matter: it stands behind a context that is all but certain."""
+    probs = torch.tensor([[1.0, 0.0], [1.0 - 1e-7, 1e-7], [0.6, 0.4]])
+    chosen = make_strategy(name).select(Signals(probs=probs, options=torch.tensor([1, 2, 2])), 3, torch.Generator())
+    assert chosen.indices.tolist() == [2, 1, 0]
+    assert chosen.scores is not None
+    assert chosen.scores[0] == -math.inf
+
+
+def test_random_takes_every_example_equally_often() -> None:
+    """2 of 10, 10,000 times: each is expected 2,000 times."""
+    generator = torch.Generator().manual_seed(0)
+    strategy, signals = make_strategy("random"), Signals(count=10)
+    drawn = torch.cat([strategy.select(signals, 2, generator).indices for _ in range(10_000)])
+    counts = torch.bincount(drawn, minlength=10).double()
+    # Of 10 cells whose draws exclude each other, (10 - 1) / (10 - 2) of the plain sum is chi-square with 9 degrees.
+    assert float(((counts - 2000) ** 2 / 2000).sum()) * 9 / 8 < 27.9  # 0.1%
+
+
+def test_coreset_goes_where_no_label_is() -> None:
+    """Points 0, 1, 2, 8, 9, 20. The labelled set has positions of its own: its row 0 may be the point 20."""
+    line = torch.tensor([[0.0], [1.0], [2.0], [8.0], [9.0], [20.0]])
+    assert select("coreset", Signals(embeddings=line, labelled=Signals(embeddings=line[:1])), 3) == [5, 4, 2]
+    assert select("coreset", Signals(embeddings=line[:5], labelled=Signals(embeddings=line[5:])), 1) == [0]
+
+
+def test_cosine_coreset_looks_at_directions() -> None:
+    points = torch.tensor([[100.0, 0.0], [1.0, 0.1], [0.0, 0.1]])
+    known = Signals(embeddings=torch.tensor([[1.0, 0.0]]))
+    assert select("coreset", Signals(embeddings=points, labelled=known), 1) == [0]
+    assert select("coreset", Signals(embeddings=points, labelled=known), 1, metric="cosine") == [2]
+
+
+def test_badge_starts_with_the_least_certain_of_equal_embeddings() -> None:
+    """The residual takes 1 off the arg-max, so p = .97 has the shortest gradient, not the longest."""
+    probs = torch.tensor([[0.97, 0.03], [0.6, 0.4], [0.9, 0.1]])
+    assert select("badge", Signals(probs=probs, embeddings=torch.ones(3, 4)), 1) == [1]
+
+
+def test_typiclust_takes_the_typical_member_of_the_unlabelled_cluster() -> None:
+    """Two blobs of 8 at 0 and at 100; in the middle of each, position 0 and 8. One label lies in the second."""
+    ring = torch.tensor([[x, y] for x in (-1.0, 0.0, 1.0) for y in (-1.0, 0.0, 1.0) if (x, y) != (1.0, 1.0)])
+    ring = torch.cat([ring[4:5], ring[:4], ring[5:]])
+    signals = Signals(pretrained=torch.cat([ring, ring + 100.0]), labelled=Signals(pretrained=ring[1:2] + 100.0))
+    assert select("typiclust", signals, 1, min_cluster_size=1) == [0]
+    assert select("typiclust", replace(signals, labelled=None), 2) in ([0, 8], [8, 0])
+
+
+def test_typiclust_never_takes_an_outlier_while_a_dense_cluster_is_uncovered() -> None:
+    blobs = torch.cat([torch.randn(20, 3, generator=torch.Generator().manual_seed(s)) + 50.0 * s for s in range(3)])
+    signals = Signals(pretrained=torch.cat([blobs, torch.full((1, 3), 1000.0)]))
+    for seed in range(5):
+        assert 60 not in select("typiclust", signals, 4, seed)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])
+@pytest.mark.parametrize("name", sorted(STRATEGIES))
+def test_other_precisions_are_served(name: str, dtype: torch.dtype) -> None:
+    made = synthetic_signals("single", 20)
+    assert made.probs is not None
+    assert made.embeddings is not None
+    turned = made.embeddings.T.contiguous().T.to(dtype)
+    assert not turned.is_contiguous()
+    signals = Signals(probs=made.probs.to(dtype), embeddings=turned, labelled=Signals(embeddings=turned[:3].float()))
+    assert len(set(select(name, signals, 7))) == 7
+
+
+# --- budgets in words
+
+
+def sentences(lengths: list[int]) -> Signals:
+    """One decision each, less and less certain ones first, and what reading them costs."""
+    sure = torch.linspace(0.5, 0.9, len(lengths))
+    return Signals(probs=torch.stack([sure, 1 - sure], 1), cost=torch.tensor(lengths))
+
+
+@pytest.mark.parametrize(
+    ("budget", "chosen"),
+    [(9, [0, 1]), (8, [0]), (5, [0]), (4.9, []), (0, []), (-1, []), (12, [0, 1, 2]), (100, [0, 1, 2])],
+)
+def test_a_word_budget_stops_at_the_first_overflow(budget: float, chosen: list[int]) -> None:
+    """Lengths 5, 4, 3 in this order: 9 words pay for two; 8 for one, though the third would still fit."""
+    assert select("margin", sentences([5, 4, 3]), budget) == chosen
+
+
+def test_a_budget_reaches_as_far_as_cheap_examples_let_it() -> None:
+    """The mean costs 34.3, so a first guess of 2 is far too low: 29 of the cheap ones come first."""
+    assert select("margin", sentences([1] * 30 + [500, 500]), 29) == list(range(29))
+    assert select("margin", sentences([0] * 30 + [500, 500]), 29) == list(range(30))
+
+
+def test_an_example_with_nothing_to_decide_is_paid_for_last() -> None:
+    signals = replace(sentences([5, 4, 3, 2]), askable=torch.tensor([False, True, True, False]))
+    assert select("margin", signals, 8) == [1, 2]
+    assert select("margin", signals, 12) == [1, 2, 0]
+    assert select("margin", signals, 14) == [1, 2, 0, 3]
+
+
+def test_without_prefixes_the_count_is_corrected_both_ways() -> None:
+    """Of typiclust a smaller batch is no head of a larger one, so it asks again until the budget is all but used."""
+    points = torch.randn(60, 4, generator=torch.Generator().manual_seed(0))
+    for cost in (torch.full((60,), 3.0), torch.arange(60.0), torch.tensor([1.0] * 50 + [50.0] * 10)):
+        signals = Signals(pretrained=points, cost=cost)
+        for budget in (40.0, 100.0, 400.0):
+            found = select("typiclust", signals, budget)
+            assert cost[found].sum() <= budget
+            one_more = select("typiclust", replace(signals, cost=None), len(found) + 1)
+            assert len(found) == 60 or cost[one_more].sum() > budget
+
+
+def test_two_dear_examples_do_not_keep_one_from_being_asked() -> None:
+    """The first guess is two, for 200 words; half of 100 / 200 of that must not be rounded down to none."""
+    signals = Signals(pretrained=torch.tensor([[0.0], [9.0], [5.0]]), cost=torch.tensor([99.0, 99.0, 1.0]))
+    assert len(select("typiclust", signals, 99.0)) >= 1
+
+
+# --- the harness notices what is broken
+
+
+@dataclass(frozen=True)
+class Honest(Strategy):
+    """The longest embedding first; each broken strategy below differs from it in one thing."""
+
+    family: ClassVar[str] = "test"
+    reference: ClassVar[str] = "none"
+    needs: ClassVar[frozenset[str]] = frozenset({"embeddings"})
+
+    def score(self, signals: Signals) -> Tensor:
+        assert signals.embeddings is not None
+        return signals.embeddings.square().sum(1)
+
+    def choose(self, signals: Signals, count: int, generator: torch.Generator) -> Selection:
+        scores = self.score(signals)
+        return Selection(top(scores, count), scores)
+
+
+class TheSameAgain(Honest):
+    def choose(self, signals: Signals, count: int, generator: torch.Generator) -> Selection:
+        return Selection(torch.zeros(count, dtype=torch.int64))
+
+
+class OneTooFew(Honest):
+    def choose(self, signals: Signals, count: int, generator: torch.Generator) -> Selection:
+        return Selection(top(self.score(signals), max(count - 1, 0)))
+
+
+class Beyond(Honest):
+    """Positions behind those of a labelled set, which is another space."""
+
+    def select(self, signals: Signals, size: float, generator: torch.Generator) -> Selection:
+        before = len(signals.labelled) if signals.labelled is not None else 0
+        return Selection(super().select(signals, size, generator).indices + before)
+
+
+class Backwards(Honest):
+    """Not nested, but says so."""
+
+    def choose(self, signals: Signals, count: int, generator: torch.Generator) -> Selection:
+        return Selection(top(self.score(signals), count).flip(0))
+
+
+class Spendthrift(Honest):
+    """Goes on past the example that overflows the budget."""
+
+    def select(self, signals: Signals, size: float, generator: torch.Generator) -> Selection:
+        chosen = super().select(replace(signals, cost=None), size if signals.cost is None else len(signals), generator)
+        if signals.cost is None:
+            return chosen
+        kept: list[int] = []
+        for at in chosen.indices.tolist():
+            if float(signals.cost[[*kept, at]].sum()) <= size:
+                kept.append(at)
+        return Selection(torch.tensor(kept, dtype=torch.int64), chosen.scores)
+
+
+class Curious(Honest):
+    def choose(self, signals: Signals, count: int, generator: torch.Generator) -> Selection:
+        getattr(signals, "labels", None)
+        return super().choose(signals, count, generator)
+
+
+class GlobalDraws(Honest):
+    group = "seeded"
+
+    def choose(self, signals: Signals, count: int, generator: torch.Generator) -> Selection:
+        return Selection(torch.randperm(len(signals))[:count])
+
+
+class Reseeds(GlobalDraws):
+    def choose(self, signals: Signals, count: int, generator: torch.Generator) -> Selection:
+        torch.manual_seed(0)
+        return super().choose(signals, count, generator)
+
+
+class Scribbles(Honest):
+    def choose(self, signals: Signals, count: int, generator: torch.Generator) -> Selection:
+        chosen = super().choose(signals, count, generator)
+        signals.embeddings.mul_(0.5)
+        return chosen
+
+
+class FirstOfEachBlock(Honest):
+    def choose(self, signals: Signals, count: int, generator: torch.Generator) -> Selection:
+        firsts = torch.cat([torch.arange(len(part)) for part in in_blocks(self.score(signals))])
+        return Selection(torch.argsort(firsts, stable=True)[:count])
+
+
+class ByPosition(Honest):
+    def choose(self, signals: Signals, count: int, generator: torch.Generator) -> Selection:
+        return Selection(torch.arange(count))
+
+
+class LastOfEqual(Honest):
+    def choose(self, signals: Signals, count: int, generator: torch.Generator) -> Selection:
+        scores = self.score(signals)
+        return Selection(len(scores) - 1 - top(scores.flip(0), count))
+
+
+class Careless(Honest):
+    """Makes do with any number."""
+
+    def select(self, signals: Signals, size: float, generator: torch.Generator) -> Selection:
+        if signals.embeddings is not None:
+            signals = replace(signals, embeddings=signals.embeddings.nan_to_num())
+        return super().select(signals, size, generator)
+
+
+class Undeclared(Honest):
+    needs = frozenset()
+
+
+class ReadsPadding(Honest):
+    needs = frozenset({"probs"})
+
+    def score(self, signals: Signals) -> Tensor:
+        assert signals.probs is not None
+        assert signals.offsets is not None
+        return segment_sum(signals.probs.nan_to_num().square().sum(1), signals.offsets)
+
+
+class NoCopies(Honest):
+    group = "seeded"
+
+    def choose(self, signals: Signals, count: int, generator: torch.Generator) -> Selection:
+        if len(signals.embeddings.unique(dim=0)) < len(signals):
+            raise ZeroDivisionError("two are equal")
+        return super().choose(signals, count, generator)
+
+
+class WrongSign(Margin):
+    """Higher = more certain, and the lowest are taken: what it chooses is right, what it says of it is not."""
+
+    def choose(self, signals: Signals, count: int, generator: torch.Generator) -> Selection:
+        chosen = super().choose(signals, count, generator)
+        assert chosen.scores is not None
+        return Selection(chosen.indices, -chosen.scores)
+
+
+class MostCertain(Margin):
+    def score(self, signals: Signals) -> Tensor:
+        return -super().score(signals)
+
+
+def test_the_honest_one_passes() -> None:
+    check_strategy(Honest)
+    check_strategy(Honest())
+
+
+@pytest.mark.parametrize(
+    ("broken", "says"),
+    [
+        (TheSameAgain, "I1 .*holds a position twice"),
+        (OneTooFew, "I1 .*asked for 1 of 24, it gave 0"),
+        (Beyond, "I2 .*positions outside a pool of 24"),
+        (Backwards, "I1 .*is not the head of"),
+        (Spendthrift, "I1 .*the ranking up to the first example that overflows it"),
+        (Curious, "I2 .*read the labels of the pool"),
+        (GlobalDraws, "I[13] "),
+        (Reseeds, "I3 .*touched a global generator"),
+        (Scribbles, "I3 .*wrote into the signals"),
+        (FirstOfEachBlock, "I3 .*blocks of 7 rows gave"),
+        (ByPosition, "I4 .*in another order"),
+        (LastOfEqual, "I5 .*not the lowest positions"),
+        (Careless, "I6 .*embeddings is NaN or infinite; it raised no SignalError"),
+        (Undeclared, "I1 .*AssertionError"),
+        (ReadsPadding, "I6 on ranking .*no option changed the choice"),
+        (NoCopies, "I7 .*raised ZeroDivisionError: two are equal"),
+        (WrongSign, "I8 .*the highest scores are those of"),
+        (MostCertain, "I8 .*certain of before one that it knows nothing of"),
+    ],
+)
+def test_the_harness_names_the_promise_that_is_broken(broken: type[Strategy], says: str) -> None:
+    with pytest.raises(AssertionError, match=f"{broken.__name__} breaks {says}"):
+        check_strategy(broken)
+
+
+def test_missing_fields_are_refused_by_select() -> None:
+    for name, chosen in STRATEGIES.items():
+        for need in chosen.needs:
+            with pytest.raises(SignalError, match=need):
+                select(name, Signals(count=3), 1)
+
+
+def test_synthetic_signals_know_four_shapes() -> None:
+    with pytest.raises(ValueError, match="no shape 'tree'; there are single, multi, sequence, ranking"):
+        synthetic_signals("tree")
+    ranking = synthetic_signals("ranking", 30, undecided=4)
+    assert ranking.options is not None
+    assert int((ranking.options == 1).sum()) == 4
+    assert (synthetic_signals("sequence", 30, undecided=4).decisions.offsets.diff() == 0).sum() == 4

@@ -10,6 +10,7 @@ from nlp_al.config import Config
 from nlp_al.dataset import label_names, load_splits
 from nlp_al.errors import UserError
 from nlp_al.pool import Example, Pool, price
+from nlp_al.processes import processes
 from nlp_al.signals.features import Encoder
 from nlp_al.tasks import Task, make_task
 
@@ -28,6 +29,10 @@ class Bench:
         task = make_task(config.task, config.task_options)
         splits = load_splits(config.dataset, task, config.labels)
         task = task.with_labels(label_names(task, splits, config.labels))
+        train = splits["train"]
+        doubles = len(train) - len({example.key for example in train})
+        if doubles and processes().is_main_process:
+            print(f"{doubles} of {len(train)} rows of train repeat the text of another one.", flush=True)
         return cls(task, splits, Encoder(config.model, task))
 
     def gold(self, split: str) -> list[tuple[Example, Any]]:

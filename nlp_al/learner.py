@@ -21,6 +21,7 @@ from nlp_al.processes import processes, shared
 from nlp_al.progress import Progress
 from nlp_al.query import as_queries, choose_batch, strategies_of
 from nlp_al.resume import begin
+from nlp_al.scores import interval, predict
 from nlp_al.signals import Signals
 from nlp_al.signals.collector import Scorer, collect
 from nlp_al.store import Disk, RunDirectory
@@ -178,7 +179,8 @@ class ActiveLearner:
         """What the annotator says that is not known yet. A label that the task does not have counts as unreadable."""
         last = {(a.id, a.annotator): a for a in self.pool.answers}
         fresh = []
-        for answer in self.annotator.pull():
+        pulled = {(a.id, a.annotator): a for a in self.annotator.pull()}
+        for answer in pulled.values():
             if answer.id not in self.pool:
                 continue
             if answer.status == "submitted" and not self.task.readable(answer.label, self.pool[answer.id]):
@@ -192,20 +194,16 @@ class ActiveLearner:
         """The task's metrics on validation, test and holdout, as far as there are any."""
         found = {name: self.bench.gold(name) for name in ("validation", "test")}
         found["holdout"] = self.pool.labelled(answers, holdout=True)
-        return {name: self._score(model, pairs) for name, pairs in found.items() if pairs}
-
-    def _score(self, model: Scorer | None, pairs: Sequence[tuple[Example, Any]]) -> dict[str, float] | None:
-        examples = [example for example, _ in pairs]
-        if model is not None:
-            signals = collect(model, examples, {"probs"}, self._generator("passes"))
-            if signals is None:
-                return None
-            predicted = self.task.predict(signals.decisions)
-        elif self.only_class is not None:
-            predicted = [self.task.constant(self.only_class, example) for example in examples]
-        else:
-            return None
-        return self.task.score(predicted, [label for _, label in pairs])
+        generator = self._generator("scores")
+        made: dict[str, Any] = {}
+        for name, pairs in found.items():
+            predicted = predict(model, self.only_class, self.task, [example for example, _ in pairs], generator)
+            if predicted is not None and pairs:
+                gold = [label for _, label in pairs]
+                made[name] = self.task.score(predicted, gold)
+                if name == "holdout":
+                    made["holdout_interval"] = interval(self.task, predicted, gold, generator)
+        return made
 
     # Beginning, going on, ending
 
@@ -231,10 +229,10 @@ class ActiveLearner:
             self.annotator.start(Setting(guidelines, self.store.path, self.gold))
         self.pool.queries, self.pool.answers, metrics = shared((self.pool.queries, self.pool.answers, metrics))
         self.round = len(metrics)
-        self.progress.start(self.pool, metrics)
         if self.fitter.frozen:
             scored = [example for name in ("validation", "test") for example, _ in self.bench.gold(name)]
             self.bench.encoder.encode([*self.pool.examples, *scored])
+        self.progress.start(metrics)
         if metrics:
             self._fit(self.round - 1, metrics[-1]["answers"])
 

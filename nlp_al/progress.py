@@ -7,7 +7,6 @@ from typing import Any
 from tqdm import tqdm
 
 from nlp_al.config import Config
-from nlp_al.pool import Pool
 from nlp_al.tasks import Task
 
 
@@ -21,15 +20,12 @@ class Progress:
         self._bar: Any = None
         self._told: set[str] = set()
 
-    def start(self, pool: Pool, metrics: list[dict[str, Any]]) -> None:
+    def start(self, metrics: list[dict[str, Any]]) -> None:
         """The head of the table, and the rounds that are done."""
         if not self.enabled:
             return
         config, loop = self.config, self.config.loop
         self._say(f"\n{config.run_dir}: {config.strategy_name}, seed {loop.seed}, {config.training.mode} training")
-        doubles = len(pool.examples) - len({example.key for example in pool.examples})
-        if doubles:
-            self._say(f"{doubles} of {len(pool.examples)} examples repeat the text of another one.")
         columns = "".join(f"{name:>12}" for name in self.task.metrics)
         self._say(f"{'round':>5}{'labelled':>10}{'cost':>8}{columns}{'seconds':>9}  strategy")
         for line in metrics:

@@ -9,7 +9,7 @@ import io
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
@@ -270,7 +270,7 @@ def drawing() -> Any:
     return matplotlib.rc_context({"svg.fonttype": "none", "text.parse_math": False})
 
 
-def _new_figure(width: float, height: float, layout: Literal["constrained", "none"] = "constrained") -> Any:
+def _new_figure(width: float, height: float, layout: Any = "constrained") -> Any:
     """A figure in inches, without pyplot: no global state and no display."""
     from matplotlib.figure import Figure
 

@@ -1,0 +1,40 @@
+"""How good a model is on examples whose labels are known."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from nlp_al.pool import Example
+from nlp_al.signals.collector import Scorer, collect
+from nlp_al.tasks import Task
+
+RESAMPLES = 200
+
+
+def predict(
+    model: Scorer | None, only_class: str | None, task: Task, examples: Sequence[Example], generator: torch.Generator
+) -> list[Any] | None:
+    """The labels that a model predicts, or, while all labels are of one class, that class.
+
+    None where there is neither, and on all processes but the main one. All processes call it together.
+    """
+    if model is not None:
+        signals = collect(model, examples, {"probs"}, generator)
+        return None if signals is None or not examples else task.predict(signals.decisions)
+    return None if only_class is None else [task.constant(only_class, example) for example in examples]
+
+
+def interval(
+    task: Task, predicted: Sequence[Any], gold: Sequence[Any], generator: torch.Generator
+) -> dict[str, list[float]]:
+    """[low, high] of each metric, within which it lies with 95%: the percentile bootstrap over examples."""
+    found = []
+    for _ in range(RESAMPLES):
+        drawn = torch.randint(len(gold), (len(gold),), generator=generator).tolist()
+        found.append(task.score([predicted[i] for i in drawn], [gold[i] for i in drawn]))
+    quantiles = torch.tensor([0.025, 0.975], dtype=torch.float64)
+    values = {name: torch.tensor([scores[name] for scores in found], dtype=torch.float64) for name in task.metrics}
+    return {name: value.quantile(quantiles).tolist() for name, value in values.items()}

@@ -1,0 +1,124 @@
+"""The one pass over examples: what it returns does not depend on how the work is cut up."""
+
+import pytest
+import torch
+from helpers import some_rows, tiny_model
+
+from nlp_al.config import TRAINING_DEFAULTS, Training
+from nlp_al.pool import Example
+from nlp_al.signals import Signals
+from nlp_al.signals.collector import PROVIDERS, collect, concat
+from nlp_al.signals.loading import load_tokenizer
+from nlp_al.tasks import make_task
+from nlp_al.training.full import FineTuned, load_model
+
+FIELDS = {"probs", "embeddings", "gradients"}
+
+
+def generator():
+    return torch.Generator().manual_seed(0)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tiny_model(tmp_path_factory.mktemp("model"))
+
+
+def scorer(folder, task_name, labels, batch_size=8):
+    torch.manual_seed(3)
+    task = make_task(task_name, {}).with_labels(labels)
+    training = Training(arguments={**TRAINING_DEFAULTS, "per_device_eval_batch_size": batch_size})
+    return FineTuned(load_model(folder, task), load_tokenizer(folder), task, training)
+
+
+def texts():
+    return [Example(r["id"], r["text"], len(r["text"].split())) for r in some_rows(40)]
+
+
+def sentences():
+    return [Example(e.id, e.inputs.split(), e.words) for e in texts()]
+
+
+@pytest.fixture(params=["text-classification", "token-classification"])
+def case(request, folder):
+    labels = ["a", "b", "c"] if request.param == "text-classification" else ["O", "B-X", "I-X"]
+    pool = texts() if request.param == "text-classification" else sentences()
+    return lambda size=8: scorer(folder, request.param, labels, size), pool
+
+
+def assert_same(left: Signals, right: Signals) -> None:
+    close = {"rtol": 1e-5, "atol": 1e-6}
+    torch.testing.assert_close(left.probs, right.probs, **close)
+    torch.testing.assert_close(left.embeddings, right.embeddings, **close)
+    assert left.offsets.tolist() == right.offsets.tolist()
+    for mine, other in zip(left.gradients, right.gradients, strict=True):
+        torch.testing.assert_close(mine, other, **close)
+
+
+def test_batch_size_and_padding_change_nothing(case):
+    make, pool = case
+    assert_same(collect(make(40), pool, FIELDS, generator()), collect(make(3), pool, FIELDS, generator()))
+
+
+def test_each_example_alone_says_the_same(case):
+    make, pool = case
+    model = make(8)
+    together = collect(model, pool, FIELDS, generator())
+    alone = concat([collect(model, [example], FIELDS, generator()) for example in pool])
+    assert_same(together, alone)
+
+
+def test_order_of_the_pool_is_order_of_the_signals(case):
+    make, pool = case
+    model = make(8)
+    order = torch.randperm(len(pool), generator=generator())
+    shuffled = collect(model, [pool[i] for i in order.tolist()], FIELDS, generator())
+    assert_same(collect(model, pool, FIELDS, generator()).take(order), shuffled)
+
+
+def test_probabilities_are_those_of_the_model(folder):
+    model = scorer(folder, "text-classification", ["a", "b", "c"])
+    pool = texts()
+    found = collect(model, pool, {"probs"}, generator())
+    for at, example in enumerate(pool[:5]):
+        with torch.inference_mode():
+            logits = model.model(**model.tokenizer(example.inputs, return_tensors="pt")).logits
+        torch.testing.assert_close(found.probs[at], logits.softmax(1)[0], rtol=1e-5, atol=1e-6)
+
+
+def test_embeddings_are_what_the_last_layer_reads(folder):
+    model = scorer(folder, "text-classification", ["a", "b", "c"])
+    found = collect(model, texts(), {"probs", "embeddings"}, generator())
+    logits = model.model.classifier(found.embeddings)
+    torch.testing.assert_close(logits.softmax(1), found.probs, rtol=1e-5, atol=1e-6)
+
+
+def test_gradients_are_those_of_the_loss(folder):
+    """Against autograd: the last layer's weight gradient of the loss under the predicted label."""
+    model = scorer(folder, "text-classification", ["a", "b", "c"])
+    pool = texts()[:6]
+    r, h, _ = collect(model, pool, {"gradients"}, generator()).gradients
+    for at, example in enumerate(pool):
+        model.model.zero_grad()
+        logits = model.model(**model.tokenizer(example.inputs, return_tensors="pt")).logits
+        torch.nn.functional.cross_entropy(logits, logits.argmax(1)).backward()
+        torch.testing.assert_close(torch.outer(r[at], h[at]), model.model.classifier.weight.grad, rtol=1e-4, atol=1e-6)
+
+
+def test_fields_of_one_pass_share_its_forward(folder):
+    model = scorer(folder, "text-classification", ["a", "b", "c"], batch_size=10)
+    calls = []
+    model.model.register_forward_hook(lambda *_: calls.append(1))
+    collect(model, texts(), FIELDS, generator())
+    assert len(calls) == 4
+
+
+def test_a_provider_of_others_is_asked_like_ours(folder, monkeypatch):
+    monkeypatch.setitem(PROVIDERS, "cost", lambda model, batch, generator: Signals(cost=torch.ones(len(batch)) * 2))
+    found = collect(scorer(folder, "text-classification", ["a", "b"]), texts(), {"cost"}, generator())
+    assert found.cost.tolist() == [2.0] * 40
+
+
+def test_nothing_to_score_is_no_error(case):
+    make, _ = case
+    assert len(collect(make(), [], {"probs"}, generator())) == 0

@@ -7,18 +7,31 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from nlp_al import __version__
 from nlp_al.errors import UserError
 from nlp_al.main import run_command
 
 
+class Parser(argparse.ArgumentParser):
+    """Tells a wrong command line in one sentence, as everything else is told."""
+
+    def error(self, message: str) -> NoReturn:
+        """Instead of printing the usage."""
+        raise UserError(f"{self.prog}: {message}; see {self.prog} --help.")
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """The entry point; the exit status."""
-    parser = argparse.ArgumentParser(prog="nlp-al", description="Tools around a run of nlp_al; recipes start the runs.")
+    return run_command(lambda: command(argv))
+
+
+def command(argv: Sequence[str] | None) -> None:
+    """Reads the command line and does what it says."""
+    parser = Parser(prog="nlp-al", description="Tools around a run of nlp_al; recipes start the runs.")
     parser.add_argument("--version", action="version", version=f"nlp-al {__version__}")
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     listed = commands.add_parser("strategies", help="list the query strategies")
     listed.add_argument("--json", action="store_true", help="as JSON, a list of objects")
@@ -39,7 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     finished.set_defaults(run=finish)
 
     arguments = parser.parse_args(argv)
-    return run_command(lambda: arguments.run(arguments))
+    arguments.run(arguments)
 
 
 def strategies(arguments: argparse.Namespace) -> None:
@@ -88,13 +101,12 @@ def compare(arguments: argparse.Namespace) -> None:
 def finish(arguments: argparse.Namespace) -> None:
     """Fine-tunes the final model on every label that the run has."""
     from nlp_al.config import read_config
-    from nlp_al.values import parse_yaml
+    from nlp_al.values import read_yaml
 
     path = arguments.run_dir / "config.yaml"
     if not path.is_file():
         raise UserError(f"{arguments.run_dir} is no run directory: it holds no config.yaml.")
-    values = parse_yaml(path.read_text(encoding="utf-8"), str(path))
-    config = read_config({**values, "run_dir": str(arguments.run_dir)}, path.parent)
+    config = read_config({**read_yaml(path), "run_dir": str(arguments.run_dir)}, path.parent)
 
     from nlp_al.learner import ActiveLearner
 

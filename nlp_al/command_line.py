@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import copy
 import itertools
+import re
+import textwrap
 from collections.abc import Sequence
-from dataclasses import MISSING, fields
+from dataclasses import fields
 from typing import Any
 
 from nlp_al.errors import UserError
-from nlp_al.values import parse_yaml
+from nlp_al.training.arguments import TRAINING_DEFAULTS
+from nlp_al.values import parse_yaml, shown
 
 Override = tuple[str, Any]
 
 
-def sweep_of(argv: Sequence[str]) -> tuple[str | None, list[Override], list[list[Override]]]:
+def read_arguments(argv: Sequence[str]) -> tuple[str | None, list[Override], list[list[Override]]]:
     """Splits a command line into the config file, the overrides, and one list of overrides for each run of the sweep.
 
     Raises:
@@ -27,40 +30,47 @@ def sweep_of(argv: Sequence[str]) -> tuple[str | None, list[Override], list[list
         if key == "config":
             file = text
         elif key.startswith("sweep."):
-            listed = text if text.startswith("[") else f"[{text}]"
-            name = key.removeprefix("sweep.")
-            values = parse_yaml(listed, f"--{key}")
+            values = parse_yaml(text if text.startswith("[") else f"[{text}]", f"--{key}")
             if not values:
                 raise UserError(f"--{key} lists no value.")
-            swept.append([(name, value) for value in values])
+            swept.append([(key.removeprefix("sweep."), value) for value in values])
         else:
             overrides.append((key, parse_yaml(text, f"--{key}")))
-    runs = [list(chosen) for chosen in itertools.product(*swept)]
-    return file, overrides, [[*chosen, *_own_directory(chosen, overrides)] for chosen in runs]
+    return file, overrides, [list(chosen) for chosen in itertools.product(*swept)]
 
 
 def _pairs(argv: Sequence[str]) -> list[tuple[str, str]]:
     pairs = []
-    words = iter(argv)
-    for word in words:
+    words = list(argv)
+    while words:
+        word = words.pop(0)
         if not word.startswith("--"):
             raise UserError(f"{word!r} stands alone; every setting is written --key value.")
         key, equals, text = word.removeprefix("--").partition("=")
+        if not all(key.split(".")):
+            raise UserError(f"{word!r} names no key; every setting is written --key value.")
         if not equals:
-            try:
-                text = next(words)
-            except StopIteration:
-                raise UserError(f"--{key} lacks its value.") from None
+            if not words or words[0].startswith("--"):
+                raise UserError(f"--{key} lacks its value; a value that begins with -- is written --{key}=value.")
+            text = words.pop(0)
         pairs.append((key, text))
     return pairs
 
 
-def _own_directory(chosen: Sequence[Override], overrides: list[Override]) -> list[Override]:
-    """In a sweep each run has a directory of its own: run_dir with the swept values behind it."""
-    if not chosen:
-        return []
-    tail = "-".join(str(v.get("name", v) if isinstance(v, dict) else v) for _, v in chosen)
-    return [("run_dir+", tail)]
+def tag(chosen: Sequence[Override]) -> str:
+    """What the directory of one run of a sweep has behind its name: the swept values, as far as a file name takes them.
+
+    A run_dir that is swept itself needs nothing behind it.
+    """
+    return re.sub(r"[^\w.=+-]+", "_", "-".join(_tag(value) for key, value in chosen if key != "run_dir"))
+
+
+def _tag(value: Any) -> str:
+    if isinstance(value, dict):
+        return "-".join(_tag(item) if name == "name" else f"{name}={_tag(item)}" for name, item in value.items())
+    if isinstance(value, list):
+        return "+".join(map(_tag, value))
+    return value if isinstance(value, str) else shown(value)
 
 
 def merged(values: dict[str, Any], overrides: Sequence[Override]) -> dict[str, Any]:
@@ -69,66 +79,75 @@ def merged(values: dict[str, Any], overrides: Sequence[Override]) -> dict[str, A
     Raises:
         UserError: a dotted key that leads through something which is no mapping.
     """
+    from nlp_al.config import NAMES
+
     out = copy.deepcopy(values)
     for key, value in overrides:
-        if key == "run_dir+":
-            out["run_dir"] = f"{out.get('run_dir') or 'runs/sweep'}-{value}"
-            continue
         *path, last = key.split(".")
         at = out
         for part in path:
-            inside = at.setdefault(part, {})
-            if isinstance(inside, str) and part in ("strategy", "initial", "annotator"):
-                inside = {"strategy" if part == "initial" else "name": inside}
-                at[part] = inside
-            if inside is None:
-                inside = at[part] = {}
+            inside = at.get(part)
+            if at is out and part in NAMES and (inside is None or isinstance(inside, str)):
+                inside = {"strategy" if part == "initial" else "name": inside or NAMES[part]}
+            elif inside is None:
+                inside = {}
             if not isinstance(inside, dict):
-                raise UserError(f"--{key}: {part} is {inside!r}, which has no keys of its own.")
+                raise UserError(f"--{key}: {part} is {shown(inside)}, which has no keys of its own.")
+            at[part] = inside
             at = inside
         at[last] = value
     return out
 
 
-def help_text(about: str) -> str:
-    """What --help prints: the caller's own words, then every key with its default."""
+def help_text(about: str, only: str | None = None) -> str:
+    """What --help prints: the caller's own words, then every key with its default. only: the caller's task."""
     from nlp_al.annotation import ANNOTATORS
     from nlp_al.config import Config
     from nlp_al.strategies import STRATEGIES
     from nlp_al.tasks import TASKS
 
-    lines = [about.strip(), "", "Settings, in the YAML file or as --key value:", ""]
-    for f in fields(Config):
-        default = f.default if f.default is not MISSING else None
-        section = default is not None and f.name in ("loop", "stop", "training")
-        if not section:
-            lines.append(f"  {f.name:<28}{f.metadata['help']}{_shown(default)}")
-            continue
-        for inner in fields(default):  # type: ignore[arg-type]
-            if inner.metadata:
-                name = f"{f.name}.{inner.name}"
-                lines.append(f"  {name:<28}{inner.metadata['help']}{_shown(getattr(default, inner.name))}")
-    for task_name, task in TASKS.items():
-        for f in fields(task.Options):
-            lines.append(f"  {'task_options.' + f.name:<28}{task_name}: {f.metadata['help']}{_shown(f.default)}")
-        columns = ", ".join(f"{role} ({about})" for role, about in task.columns.items())
-        lines.append(f"  {'dataset.columns.*':<28}{task_name}: id (optional), {columns}")
-    for name, annotator in ANNOTATORS.items():
-        for f in fields(annotator):  # type: ignore[arg-type]
-            if f.metadata:
-                lines.append(f"  {'annotator.' + f.name:<28}{name}: {f.metadata['help']}{_shown(f.default)}")
-    lines += [
-        f"  {'training.<any>':<28}any of transformers.TrainingArguments, e.g. learning_rate, num_train_epochs, bf16",
+    lines = [
+        about.strip(),
         "",
-        "  --sweep.KEY a,b,c           a run for each value, in one process, features shared; several --sweep multiply",
+        "Settings, in the YAML file or as --key value; in [ ] what holds when one is left out:",
         "",
-        f"Strategies: {', '.join(STRATEGIES)} (more: nlp-al strategies)",
     ]
-    return "\n".join(lines)
+    lines += _entry("config", "YAML file of settings; those of the command line go over it")
+    for f in fields(Config):
+        if f.name in ("dataset", "loop", "stop", "training"):
+            lines += _entries(f.name, f.default)
+        else:
+            lines += _entry(f.name, f.metadata["help"], f.default)
+    lines += _entry("dataset.<any>", "any argument of datasets.load_dataset: data_files, split, name, delimiter, ...")
+    ours = ", ".join(f"{name} {_tag(value)}" for name, value in TRAINING_DEFAULTS.items())
+    lines += _entry("training.<any>", f"any of transformers.TrainingArguments, with its defaults but for {ours}")
+    for name, task in TASKS.items():
+        if only in (None, name):
+            lines += ["", f"With task: {name}", "", *_entries("task_options", task.Options)]
+            for role, text in {"id": "text or number, another in each row; optional", **task.columns}.items():
+                lines += _entry(f"dataset.columns.{role}", f"name of the column: {text}", role)
+    for name, annotator in ANNOTATORS.items():
+        lines += ["", f"With annotator: {name}", "", *_entries("annotator", annotator)]
+    lines += ["", "Many runs in one process, features shared:", ""]
+    lines += _entry("sweep.KEY", "values of any key, as a,b,c: a run for each; several --sweep.KEY multiply")
+    return "\n".join([*lines, "", f"Strategies: {', '.join(STRATEGIES)} (more: nlp-al strategies)"])
 
 
-def _shown(default: Any) -> str:
-    if default is None or default == "" or not isinstance(default, (str, int, float)):
-        name = getattr(default, "name", None)
-        return f" [{name}]" if name else ""
-    return f" [{default}]"
+def _entries(section: str, kind: Any) -> list[str]:
+    """The settings that the fields of a dataclass, or of one of its instances, are."""
+    return [
+        line
+        for f in fields(kind)
+        if f.metadata
+        for line in _entry(f"{section}.{f.name}", f.metadata["help"], getattr(kind, f.name, f.default))
+    ]
+
+
+def _entry(name: str, text: str, default: Any = None) -> list[str]:
+    """A setting, wrapped to the width of a terminal."""
+    if isinstance(default, tuple):
+        default = default[0]
+    default = getattr(default, "name", default)
+    if isinstance(default, (str, int, float)) and default != "":
+        text += f" [{_tag(default)}]"
+    return textwrap.wrap(f"--{name:<30}{text}", 116, initial_indent="  ", subsequent_indent=" " * 34)

@@ -95,16 +95,20 @@ class Pool:
 
         The last answer of each id and annotator holds; among annotators the majority, and the earliest on a tie.
         """
-        last: dict[str, dict[str, Answer]] = {}
-        for answer in self.answers[:answers]:
-            last.setdefault(answer.id, {})[answer.annotator] = answer
         found = {}
-        for name, by_annotator in last.items():
-            votes = [a.label for a in by_annotator.values() if a.status == "submitted"]
+        for name, held in self._last(answers).items():
+            votes = [answer.label for answer in held if answer.status == "submitted"]
             if votes and name in self._by_id:
                 counts = Counter(json.dumps(vote) for vote in votes)
                 found[name] = max(votes, key=lambda vote: counts[json.dumps(vote)])
         return found
+
+    def _last(self, answers: int | None = None) -> dict[str, list[Answer]]:
+        """By id, the last answer of each annotator, in the order in which they first answered."""
+        last: dict[str, dict[str, Answer]] = {}
+        for answer in self.answers[:answers]:
+            last.setdefault(answer.id, {})[answer.annotator] = answer
+        return {name: list(by_annotator.values()) for name, by_annotator in last.items()}
 
     def labelled(self, answers: int | None = None, holdout: bool = False) -> list[tuple[Example, Any]]:
         """Examples with their labels, in pool order; those drawn for the holdout, or all others."""
@@ -121,9 +125,9 @@ class Pool:
         return [query for query in self.queries if query.round == round_]
 
     def unanswered(self, round_: int) -> list[Query]:
-        """Queries of a round that have no final answer yet."""
-        answered = {answer.id for answer in self.answers if answer.status not in ("draft", "retracted")}
-        return [query for query in self.round_queries(round_) if query.id not in answered]
+        """Queries of a round that nobody has a final answer to."""
+        last, open_ = self._last(), ("draft", "retracted")
+        return [q for q in self.round_queries(round_) if all(a.status in open_ for a in last.get(q.id, []))]
 
     @property
     def held(self) -> set[str]:

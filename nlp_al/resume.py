@@ -6,6 +6,7 @@ import hashlib
 import io
 import platform
 from datetime import UTC, datetime
+from functools import cache
 from importlib.metadata import version
 from typing import Any
 
@@ -30,17 +31,19 @@ def begin(store: RunDirectory, config: Config, bench: Bench, pool: Pool) -> list
         UserError: the directory holds another task, other weights, another schema, or asked ids that the data lacks.
     """
     metrics = store.lines("metrics.jsonl")
-    here = _environment(bench)
-    before = store.read_json("environment.json")
-    if before is not None:
-        _check_environment(store, before, here)
-    _write_config(store, config, len(metrics))
-    if before != here:
-        if before is not None:
-            _note(store, len(metrics), {k: [before.get(k), here[k]] for k in here if before.get(k) != here[k]})
-        store.write_json("environment.json", here)
+    known_config, known_environment = _known_config(store), store.read_json("environment.json")
+    values, environment = as_values(config), _environment(bench)
+    # What is refused leaves the directory as it was.
+    if known_environment is not None:
+        _check_environment(store, known_environment, environment)
+    if known_config is not None:
+        _check_task(store, known_config, values)
     pool.queries, pool.answers = store.queries(), store.answers()
     _check_data(store, bench, pool)
+    if known_config is None or _noted(store, len(metrics), known_config, values):
+        store.write("config.yaml", to_yaml(values))
+    if known_environment is None or _noted(store, len(metrics), known_environment, environment):
+        store.write_json("environment.json", environment)
     known = {(answer.id, answer.annotator) for answer in pool.answers}
     given = [Answer(e.id, e.label, "dataset") for e in pool.examples if e.label is not None]
     fresh = [answer for answer in given if (answer.id, answer.annotator) not in known]
@@ -59,25 +62,28 @@ def to_yaml(values: dict[str, Any]) -> str:
     return out.getvalue()
 
 
-def _write_config(store: RunDirectory, config: Config, round_: int) -> None:
-    values = as_values(config)
+def _known_config(store: RunDirectory) -> dict[str, Any] | None:
     path = store.path / "config.yaml"
-    if path.exists():
-        before = parse_yaml(path.read_text(encoding="utf-8"), str(path))
-        if before["task"] != values["task"]:
-            raise UserError(
-                f"{store.path} holds a run of the task {before['task']}, not {values['task']}; name another run_dir."
-            )
-        changed = {key: [before.get(key), value] for key, value in values.items() if before.get(key) != value}
-        if not changed:
-            return
-        _note(store, round_, changed)
-    store.write("config.yaml", to_yaml(values))
+    known: dict[str, Any] | None = parse_yaml(path.read_text(encoding="utf-8"), str(path)) if path.exists() else None
+    return known
 
 
-def _note(store: RunDirectory, round_: int, changed: dict[str, Any]) -> None:
-    now = datetime.now(UTC).isoformat(timespec="seconds")
-    store.append("config_history.jsonl", [{"round": round_, "changed": changed, "time": now}])
+def _check_task(store: RunDirectory, before: dict[str, Any], here: dict[str, Any]) -> None:
+    if before["task"] != here["task"]:
+        raise UserError(
+            f"{store.path} holds a run of the task {before['task']}, not {here['task']}; name another run_dir."
+        )
+
+
+def _noted(store: RunDirectory, round_: int, before: dict[str, Any], here: dict[str, Any]) -> bool:
+    """Whether anything changed; if so, it is in the history now."""
+    changed = {key: [before.get(key), value] for key, value in here.items() if before.get(key) != value}
+    # A crash may have come between the line and the file that it is about.
+    known = any(line["changed"] == changed for line in store.lines("config_history.jsonl")[-1:])
+    if changed and not known:
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        store.append("config_history.jsonl", [{"round": round_, "changed": changed, "time": now}])
+    return bool(changed)
 
 
 def _environment(bench: Bench) -> dict[str, Any]:
@@ -88,12 +94,17 @@ def _environment(bench: Bench) -> dict[str, Any]:
             digest.update(repr((name, example.id, example.inputs, example.label)).encode())
     return {
         "schema": SCHEMA,
-        "versions": {"python": platform.python_version(), **{name: version(name) for name in LIBRARIES}},
+        "versions": _versions(),
         "device": torch.cuda.get_device_name() if state.device.type == "cuda" else state.device.type,
         "processes": state.num_processes,
         "dataset_fingerprint": digest.hexdigest(),
         "weights": bench.encoder.weights,
     }
+
+
+@cache
+def _versions() -> dict[str, str]:
+    return {"python": platform.python_version(), **{name: version(name) for name in LIBRARIES}}
 
 
 def _check_environment(store: RunDirectory, before: dict[str, Any], here: dict[str, Any]) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
+from safetensors import SafetensorError
 
 from nlp_al.errors import RunError
 from nlp_al.pool import Answer, Query
@@ -55,16 +57,23 @@ def told(what: Path) -> Iterator[None]:
     """Turns an error of the disk into one sentence."""
     try:
         yield
-    except OSError as error:
-        if error.errno == errno.ENOSPC:
+    except (OSError, SafetensorError) as error:
+        number = getattr(error, "errno", None) or _number_in(error)
+        if number in (errno.ENOSPC, errno.EDQUOT):
             raise RunError(
                 f"The disk is full: {what} can't be written. Free some space and give the command again."
             ) from error
-        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        if number in (errno.EACCES, errno.EPERM, errno.EROFS):
             raise RunError(f"No permission to write {what}.") from error
-        if error.errno in (errno.ENOTDIR, errno.EEXIST):
+        if number in (errno.ENOTDIR, errno.EEXIST):
             raise RunError(f"{what} can't be made: a file is in the way.") from error
         raise
+
+
+def _number_in(error: Exception) -> int | None:
+    """The number of a disk's error that safetensors has turned into text."""
+    found = re.search(r"\(os error (\d+)\)", str(error))
+    return int(found[1]) if found else None
 
 
 class RunDirectory:
@@ -102,7 +111,13 @@ class RunDirectory:
     def lines(self, name: str) -> list[dict[str, Any]]:
         """The lines of a JSON lines file; none where it is not there."""
         path = self.path / name
-        return [json.loads(line) for line in path.read_bytes().splitlines()] if path.exists() else []
+        found = []
+        for number, line in enumerate(path.read_bytes().splitlines() if path.exists() else (), 1):
+            try:
+                found.append(json.loads(line))
+            except ValueError as error:
+                raise RunError(f"{path} line {number} is not valid JSON; mend the line or take it out.") from error
+        return found
 
     def queries(self) -> list[Query]:
         """All that was asked."""
@@ -222,11 +237,9 @@ class RunDirectory:
 
     def _drop_torn_batch(self) -> None:
         """A batch whose append was cut short was shown to nobody: it goes, and is chosen again."""
-        queries = self.queries()
-        if not queries:
-            return
-        last = [query for query in queries if query.round == queries[-1].round]
-        if len(last) < last[0].batch:
+        queries = self.lines("queries.jsonl")
+        last = [query for query in queries if query["round"] == queries[-1]["round"]]
+        if last and len(last) < last[0].get("batch", 0):  # another schema may have no such field; it is refused later
             lines = (self.path / "queries.jsonl").read_bytes().splitlines(keepends=True)
             self._cut(self.path / "queries.jsonl", sum(map(len, lines[: len(queries) - len(last)])))
 

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 WORDS = {
-    "sport": "goal match team coach league score stadium referee".split(),
-    "money": "bank market stock price loan interest profit tax".split(),
-    "food": "bread cheese soup salt oven recipe dinner onion".split(),
+    "sport": ["goal", "match", "team", "coach", "league", "score", "stadium", "referee"],
+    "money": ["bank", "market", "stock", "price", "loan", "interest", "profit", "tax"],
+    "food": ["bread", "cheese", "soup", "salt", "oven", "recipe", "dinner", "onion"],
 }
-COMMON = "the a of and to in was very new old big small today again said about".split()
+COMMON = ["the", "a", "of", "and", "to", "in", "was", "very", "new", "old", "big", "small", "today", "again", "said"]
 
 
 def some_rows(count: int, seed: int = 0, prefix: str = "t", labels: Sequence[str] = ("sport", "money", "food")) -> list:
@@ -71,16 +71,17 @@ def tiny_model(folder: Path, seed: int = 0) -> str:
     return str(folder)
 
 
-def values_of(folder: Path, model: str, train: Sequence[Mapping[str, Any]], **sections: Any) -> dict[str, Any]:
-    """The values of a config over these rows, with a test split of 30; `sections` go over it, mappings key by key.
+def values_of(
+    folder: Path, model: str, train: Sequence[Mapping[str, Any]], test: int = 30, **sections: Any
+) -> dict[str, Any]:
+    """The values of a config over these rows, and `test` other ones; `sections` go over it, mappings key by key.
 
     Frozen and without a final fit, unless they say otherwise.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    files = {
-        "train": write_lines(folder / "train.jsonl", train),
-        "test": write_lines(folder / "test.jsonl", some_rows(30, seed=1000, prefix="held-")),
-    }
+    files = {"train": write_lines(folder / "train.jsonl", train)}
+    if test:
+        files["test"] = write_lines(folder / "test.jsonl", some_rows(test, seed=1000, prefix="held-"))
     values: dict[str, Any] = {
         "task": "text-classification",
         "task_options": {"max_length": 32},

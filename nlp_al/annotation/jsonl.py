@@ -16,7 +16,7 @@ class Jsonl(Annotator):
     """Writes `questions.jsonl` and reads `answers.jsonl`, both in the run directory unless `folder` says otherwise.
 
     A question is {"id", "round", "rank", "text"}; an answer is {"id", "label"}, with "annotator" and "status" optional.
-    A line that is no such answer counts as not there; the last line of an id and annotator holds.
+    A line that is no such answer is told and passed over; the last line of an id and annotator holds.
     """
 
     folder: str | None = field(default=None, metadata={"help": "folder of questions.jsonl and answers.jsonl"})
@@ -27,6 +27,7 @@ class Jsonl(Annotator):
         self._folder = Path(self.folder) if self.folder else setting.run_dir
         self._folder.mkdir(parents=True, exist_ok=True)
         self._asked: dict[str, Question] = {}
+        self._told: set[bytes] = set()
 
     def push(self, questions: Sequence[Question]) -> None:
         """Writes all questions of this process, the newest batch last."""
@@ -48,15 +49,22 @@ class Jsonl(Annotator):
         path = self._folder / "answers.jsonl"
         if not path.is_file():
             return []
-        found = (self._read(line) for line in path.read_bytes().splitlines())
-        return [answer for answer in found if answer is not None]
+        answers = []
+        for at, line in enumerate(path.read_bytes().splitlines(keepends=True)):
+            answer = self._read(line)
+            if answer is not None:
+                answers.append(answer)
+            elif line.strip() and line.endswith(b"\n") and line not in self._told:  # a last line may still be written
+                self._told.add(line)
+                print(f'{path} line {at + 1} is passed over: an answer is {{"id": ..., "label": ...}}.', flush=True)
+        return answers
 
     def _read(self, line: bytes) -> Answer | None:
         try:
             given = json.loads(line)
-            status = given.get("status", "submitted")
-            if not isinstance(given["id"], str) or status not in STATUSES:
+            name, status = given["id"], given.get("status", "submitted")
+            if type(name) not in (str, int) or status not in STATUSES:
                 return None
-            return Answer(given["id"], given.get("label"), str(given.get("annotator", "jsonl")), status)
-        except (ValueError, KeyError, AttributeError):
+            return Answer(str(name), given.get("label"), str(given.get("annotator", "jsonl")), status)
+        except (ValueError, KeyError, AttributeError, TypeError):
             return None

@@ -28,7 +28,7 @@ class Oracle(Annotator):
     def __post_init__(self) -> None:
         for name in ("noise", "refusals"):
             if not 0.0 <= getattr(self, name) <= 1.0:
-                raise ValueError(f"annotator.{name} is {getattr(self, name)}; it must lie between 0 and 1.")
+                raise ValueError(f"{name} is {getattr(self, name)}; it must lie between 0 and 1.")
         self._answers: dict[str, Answer] = {}
 
     def push(self, questions: Sequence[Question]) -> None:

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 import transformers
 
-from nlp_al.dataset import package_path
 from nlp_al.errors import UserError
+from nlp_al.source import package_path
 
 # A head that is drawn anew and a pooler that is not there are what we mean to do; bars of 0.1 s only blink.
 transformers.logging.set_verbosity_error()

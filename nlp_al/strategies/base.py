@@ -104,7 +104,7 @@ class Strategy(ABC):
             count = min(2 * count + 1, len(pool))
 
     def _whole(self, pool: Signals, cost: Tensor, size: float, generator: torch.Generator) -> Selection:
-        """A choice that costs at most `size`, where one more would not; each count is corrected by what the last cost."""
+        """A choice that costs at most `size`, where one more would not; what a count costs corrects the next."""
         import torch
 
         state = generator.get_state()

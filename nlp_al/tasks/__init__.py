@@ -6,12 +6,12 @@ from importlib.metadata import entry_points
 from typing import Any
 
 from nlp_al.errors import UserError
-from nlp_al.tasks.base import Rows, Task
+from nlp_al.tasks.base import RowError, Rows, Task
 from nlp_al.tasks.text_classification import TextClassification
 from nlp_al.tasks.token_classification import TokenClassification
 from nlp_al.values import build, suggest
 
-__all__ = ["TASKS", "Rows", "Task", "make_task", "task_class"]
+__all__ = ["TASKS", "RowError", "Rows", "Task", "make_task", "task_class"]
 
 TASKS: dict[str, type[Task]] = {
     "text-classification": TextClassification,

@@ -20,6 +20,14 @@ if TYPE_CHECKING:
     from nlp_al.signals import Gradients
 
 
+class RowError(UserError):
+    """What is wrong with a row outside its label. role: that of the column to blame."""
+
+    def __init__(self, role: str, told: str) -> None:
+        super().__init__(told)
+        self.role = role
+
+
 class Rows(NamedTuple):
     """What a model computes for some examples, a row for each thing that it classifies.
 
@@ -69,7 +77,7 @@ class Task(ABC):
         label_names: names of a ClassLabel column, whose values are then positions in it.
 
         Raises:
-            UserError: what is wrong with the row, without its place.
+            RowError: what is wrong with the row, without its place. UserError: the same, where the label is to blame.
         """
 
     @abstractmethod
@@ -178,10 +186,10 @@ def label_name(value: Any, label_names: Sequence[str] | None) -> str | None:
     if value is None or value == "":
         return None
     if isinstance(value, bool) or not isinstance(value, (str, int, float)):
-        raise UserError(f"the label {value!r} is neither text nor a whole number")
+        raise UserError(f"the label {value!r} is neither text nor a whole number; write it as text")
     if isinstance(value, float):
         if not value.is_integer():
-            raise UserError(f"the label {value!r} is neither text nor a whole number")
+            raise UserError(f"the label {value!r} is neither text nor a whole number; write it as text")
         value = int(value)
     if label_names is not None and isinstance(value, int):
         if value >= len(label_names):

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from nlp_al.errors import UserError
-from nlp_al.tasks.base import Task, label_name
+from nlp_al.tasks.base import RowError, Task, label_name
+from nlp_al.values import shown
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -40,9 +40,9 @@ class TextClassification(Task):
         """The text, its number of words, its label."""
         text = row["text"]
         if text is None or (isinstance(text, str) and not text.strip()):
-            raise UserError("the text is empty")
+            raise RowError("text", "the text is empty")
         if not isinstance(text, str):
-            raise UserError(f"{text!r} is no text")
+            raise RowError("text", f"{shown(text)} is no text")
         return text, len(text.split()), label_name(row.get("label"), label_names)
 
     def names_in(self, label: Any) -> Sequence[str]:

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from nlp_al.errors import UserError
-from nlp_al.tasks.base import Task, label_name
+from nlp_al.tasks.base import RowError, Task, label_name
+from nlp_al.values import shown
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -22,6 +23,10 @@ class TokenOptions:
     """`task_options` of token classification."""
 
     max_length: int = field(default=128, metadata={"help": "tokens of a sentence that the model reads"})
+
+    def __post_init__(self) -> None:
+        if self.max_length < 3:
+            raise ValueError(f"max_length is {self.max_length}; it must be at least 3.")
 
 
 class TokenClassification(Task):
@@ -41,9 +46,11 @@ class TokenClassification(Task):
         """The words, how many there are, their tags."""
         words, tags = row["tokens"], row.get("tags")
         if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
-            raise UserError(f"{words!r} is no list of words")
+            raise RowError("tokens", f"{shown(words)} is no list of words")
         if not words:
-            raise UserError("the sentence is empty")
+            raise RowError("tokens", "the sentence is empty")
+        if tags is not None and not isinstance(tags, list):
+            raise UserError(f"{shown(tags)} is no list of tags")
         if not tags:
             return words, len(words), None
         if len(tags) != len(words):
@@ -64,18 +71,23 @@ class TokenClassification(Task):
 
     def encode(self, tokenizer: Any, inputs: Sequence[Any]) -> list[dict[str, Any]]:
         """Truncated to max_length tokens; `first` marks the first sub-word of each word."""
-        made = tokenizer(
-            [list(words) for words in inputs],
-            is_split_into_words=True,
-            truncation=True,
-            max_length=self.options.max_length,
-        )
+        sentences = [list(words) for words in inputs]
+        made = self._tokenized(tokenizer, sentences)
+        lost = False
+        for at, words in enumerate(sentences):
+            seen = {own for own in made.word_ids(at) if own is not None}
+            for own in set(range(max(seen, default=0))) - seen:  # of a lone joiner, say, no sub-word is left
+                words[own], lost = tokenizer.unk_token or "?", True
+        made = self._tokenized(tokenizer, sentences) if lost else made
         encodings = []
         for at in range(len(inputs)):
             owners = made.word_ids(at)
             first = [int(own is not None and own not in owners[:i]) for i, own in enumerate(owners)]
             encodings.append({**{name: made[name][at] for name in made}, "first": first})
         return encodings
+
+    def _tokenized(self, tokenizer: Any, sentences: list[list[str]]) -> Any:
+        return tokenizer(sentences, is_split_into_words=True, truncation=True, max_length=self.options.max_length)
 
     def targets(self, encoding: Mapping[str, Any], label: Any) -> list[int]:
         """The tag of each first sub-word; −100 everywhere else."""

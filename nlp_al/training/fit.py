@@ -31,11 +31,12 @@ class Fitter:
         self._folder = Path(config.run_dir, "model")
 
     def fit(self, labelled: Labelled, round_: int, answers: int, store: RunDirectory | None) -> Scorer:
-        """The model of a round; one that was fitted on the same answers and saved is taken as it is."""
+        """The model of a round; one that was saved and knows its answers is taken as it is."""
         if self.frozen:
             return fit_head(self.encoder, self.task, labelled) if store else FrozenModel(self.encoder, self.task)
         saved = self._saved(store)
-        if saved == {"round": round_, "answers": answers}:
+        # A newer one serves as well: it is there only once the batch that this one was to choose is answered.
+        if saved is not None and saved["answers"] >= answers and saved["labels"] == list(self.task.labels):
             return self._load()
         warm = self.config.training.init == "last" and saved is not None
         return self._fine_tune(str(self._folder) if warm else self.config.model, labelled, round_, answers, store)
@@ -44,7 +45,7 @@ class Fitter:
         """The model that users get: the last round's, or in frozen mode one that is fine-tuned now."""
         if not self.frozen:
             return last
-        if self._saved(store) == {"round": round_, "answers": answers}:
+        if self._saved(store) == self._about(round_, answers):
             return self._load()
         return self._fine_tune(self.config.model, labelled, round_, answers, store)
 
@@ -53,9 +54,12 @@ class Fitter:
     ) -> FineTuned:
         model = fine_tune(source, self.task, labelled, self.config.training, self.config.loop.seed)
         if store is not None:
-            store.swap_model(model.save, {"round": round_, "answers": answers})
+            store.swap_model(model.save, self._about(round_, answers))
         processes().wait_for_everyone()
         return model
+
+    def _about(self, round_: int, answers: int) -> dict[str, Any]:
+        return {"round": round_, "answers": answers, "labels": list(self.task.labels)}
 
     def _load(self) -> FineTuned:
         source = str(self._folder)

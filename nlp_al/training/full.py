@@ -13,12 +13,12 @@ import transformers
 from torch import nn
 
 from nlp_al.config import Training
-from nlp_al.dataset import package_path
 from nlp_al.errors import UserError
 from nlp_al.pool import Example
 from nlp_al.processes import processes
 from nlp_al.signals.features import READ, batches_by_length
 from nlp_al.signals.loading import load_tokenizer, told
+from nlp_al.source import package_path
 from nlp_al.tasks import Rows, Task
 
 FIXED: dict[str, Any] = {

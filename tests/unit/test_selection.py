@@ -103,12 +103,14 @@ def test_the_radius_is_at_most_twice_the_best(seed: int) -> None:
     assert radius(points, torch.cat([points[:1], points[picks]])) <= 2 * best + 1e-6
 
 
-@pytest.mark.parametrize("width", [1, 7, 384, 768])
-def test_equal_points_tie_wherever_they_stand_in_a_block(width: int) -> None:
-    points = normal(1, width).repeat(101, 1)
-    assert k_center(points, normal(3, width, seed=1), 101).tolist() == list(range(101))
-    assert k_center(points, None, 101).tolist() == list(range(101))
-    assert k_center(100 * points, points[:1], 101).tolist() == list(range(101))
+@pytest.mark.parametrize("width", [1, 2, 7, 31, 384, 768])
+@pytest.mark.parametrize("n", [7, 101])
+def test_equal_points_tie_wherever_they_stand_in_a_block(width: int, n: int) -> None:
+    """The last rows of a matrix product are computed in another way, so their distances differ in the last digit."""
+    for seed in range(5):
+        points = normal(1, width, seed=seed).repeat(n, 1)
+        for centres in (None, normal(1, width, seed=seed + 5), normal(3, width, seed=seed + 5), points[:1] / 100):
+            assert k_center(points, centres, n).tolist() == list(range(n))
 
 
 def test_copies_come_after_all_distinct_points() -> None:
@@ -198,6 +200,14 @@ def test_seeding_draws_in_proportion_to_squared_distance() -> None:
     assert abs(share - 13 / 22) < 3.3 * spread  # 0.1% of seeds would miss it; D or its fourth power miss it by 5.8, 11
 
 
+@pytest.mark.parametrize(("draw", "second"), [(0.0, 1), (1.0, 2)])
+def test_no_draw_hits_a_pick_at_either_end(draw: float, second: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Positions 0 and 3 are the first pick and a copy of it; a product with the total may round up to the total."""
+    factors = vectors_as_factors(torch.tensor([[3.0, 0.0], [0.0, 2.0], [1.0, 1.0], [3.0, 0.0]]))
+    monkeypatch.setattr(torch, "rand", lambda *shape, **options: torch.tensor(draw, dtype=torch.float64))
+    assert kmeans_plus_plus(factors, 2, seeded(0)).tolist() == [0, second]
+
+
 @pytest.mark.parametrize("shape", SHAPES)
 def test_a_copy_of_a_pick_is_never_drawn_while_others_remain(shape: str) -> None:
     """In float32 the factored distance between copies is not exactly 0; what lies below rounding has to count as 0."""
@@ -212,6 +222,9 @@ def test_a_copy_of_a_pick_is_never_drawn_while_others_remain(shape: str) -> None
         picks = kmeans_plus_plus(copies, 8, seeded(seed)).tolist()
         assert sorted(at % 4 for at in picks[:4]) == [0, 1, 2, 3], picks
         assert len(set(picks)) == 8
+    picks = kmeans_plus_plus(copies, 20, None).tolist()
+    assert sorted(picks[:4]) == [0, 1, 2, 3]
+    assert picks[4:] == list(range(4, 20))  # none is farther than another
 
 
 def test_at_most_one_certain_example_enters_while_others_remain() -> None:
@@ -233,12 +246,13 @@ def test_without_any_distance_the_draw_is_uniform_among_the_rest() -> None:
 
 
 def test_terms_that_cancel_leave_a_gradient_of_zero() -> None:
-    """Two words with the same vector and opposite residuals: what is left is rounding, and must not count as length."""
-    h = normal(1, 384).repeat(2, 1) * 10
-    r = normal(1, 20)
-    squares, scale = squared_norms(torch.cat([r, -r]), h, torch.tensor([0, 2]))
-    assert squares.item() == 0.0
-    assert scale.item() > 0.0
+    """Three words with the same vector, whose residuals add up to 0: what rounding leaves must not count as length."""
+    for seed in range(10):
+        r = normal(2, 20, seed=seed)
+        h = 10 * normal(1, 384, seed=seed).repeat(3, 1)
+        squares, scale = squared_norms(torch.cat([r, -r.sum(0, keepdim=True)]), h, torch.tensor([0, 3]))
+        assert squares.item() == 0.0
+        assert scale.item() > 0.0
 
 
 # --- typicality

@@ -147,6 +147,8 @@ def test_embeddings_from_before_training_come_from_one_space() -> None:
     pool, known = Signals(embeddings=tuned, labelled=Signals(embeddings=plain)).before_training()
     assert torch.equal(pool, tuned)
     assert torch.equal(known, plain)
+    both = Signals(embeddings=tuned, pretrained=plain)
+    assert torch.equal(Signals(embeddings=tuned, labelled=both).before_training()[1], tuned)
     mixed = Signals(embeddings=tuned, pretrained=plain, labelled=Signals(embeddings=tuned))
     with pytest.raises(SignalError, match=r"no labelled\.pretrained"):
         mixed.require({"pretrained"}, {"pretrained"})

@@ -153,6 +153,10 @@ def test_cosine_coreset_looks_at_directions() -> None:
     known = Signals(embeddings=torch.tensor([[1.0, 0.0]]))
     assert select("coreset", Signals(embeddings=points, labelled=known), 1) == [0]
     assert select("coreset", Signals(embeddings=points, labelled=known), 1, metric="cosine") == [2]
+    # Of the lengths of labelled examples as well: (5, 5) is the one direction that no label has.
+    known = Signals(embeddings=torch.tensor([[100.0, 0.0], [0.0, 0.01]]))
+    points = torch.tensor([[7.0, 0.0], [5.0, 5.0]])
+    assert select("coreset", Signals(embeddings=points, labelled=known), 1, metric="cosine") == [1]
 
 
 def test_badge_starts_with_the_least_certain_of_equal_embeddings() -> None:
@@ -161,11 +165,22 @@ def test_badge_starts_with_the_least_certain_of_equal_embeddings() -> None:
     assert select("badge", Signals(probs=probs, embeddings=torch.ones(3, 4)), 1) == [1]
 
 
+def test_badge_samples_unless_told_not_to() -> None:
+    """Gradients (3, 0), (0, 2), (0, 0): the second pick is (0, 2) in 13 of 22 draws, and always as the farthest one."""
+    g = torch.tensor([[3.0, 0.0], [0.0, 2.0], [0.0, 0.0]])
+    signals = Signals(gradients=(torch.ones(3, 1), g, torch.arange(4)))
+    assert {select("badge", signals, 2, seed)[1] for seed in range(20)} == {1, 2}
+    assert {select("badge", signals, 2, seed, deterministic=True)[1] for seed in range(20)} == {1}
+
+
 def test_typiclust_takes_the_typical_member_of_the_unlabelled_cluster() -> None:
-    """Two blobs of 8 at 0 and at 100; in the middle of each, position 0 and 8. One label lies in the second."""
+    """Blobs of 8 at 0 and of 9 at 100; in the middle of each, position 0 and 8. One label lies in the second."""
     ring = torch.tensor([[x, y] for x in (-1.0, 0.0, 1.0) for y in (-1.0, 0.0, 1.0) if (x, y) != (1.0, 1.0)])
     ring = torch.cat([ring[4:5], ring[:4], ring[5:]])
-    signals = Signals(pretrained=torch.cat([ring, ring + 100.0]), labelled=Signals(pretrained=ring[1:2] + 100.0))
+    signals = Signals(
+        pretrained=torch.cat([ring, ring + 100.0, torch.full((1, 2), 101.0)]),
+        labelled=Signals(pretrained=ring[1:2] + 100.0),
+    )
     assert select("typiclust", signals, 1, min_cluster_size=1) == [0]
     assert select("typiclust", replace(signals, labelled=None), 2) in ([0, 8], [8, 0])
 
@@ -297,6 +312,53 @@ class Spendthrift(Honest):
         return Selection(torch.tensor(kept, dtype=torch.int64), chosen.scores)
 
 
+class AsksTheIdle(Honest):
+    """Does not look whether there is anything to decide."""
+
+    def select(self, signals: Signals, size: float, generator: torch.Generator) -> Selection:
+        return super().select(replace(signals, askable=None), size, generator)
+
+
+class NoPrefix(Honest):
+    """The budget as a number of examples, or some other share of the pool."""
+
+    nested = False
+
+    def affordable(self, signals: Signals, size: float) -> float:
+        return size
+
+    def select(self, signals: Signals, size: float, generator: torch.Generator) -> Selection:
+        count = size if signals.cost is None else self.affordable(signals, size)
+        return super().select(replace(signals, cost=None), count, generator)
+
+
+class Hesitant(NoPrefix):
+    def affordable(self, signals: Signals, size: float) -> float:
+        return len(signals) if size >= signals.cost.sum() else 0
+
+
+class Stingy(NoPrefix):
+    def affordable(self, signals: Signals, size: float) -> float:
+        return 1 if size >= signals.cost.max() else 0
+
+
+class Numbered(Honest):
+    def select(self, signals: Signals, size: float, generator: torch.Generator) -> Selection:
+        return Selection(super().select(signals, size, generator).indices.float())
+
+
+class Moody(Honest):
+    """The other way round at every second call."""
+
+    group = "seeded"
+    nested = False
+    calls: ClassVar[list[int]] = []
+
+    def choose(self, signals: Signals, count: int, generator: torch.Generator) -> Selection:
+        self.calls.append(count)
+        return Selection(top(self.score(signals) * (-1) ** len(self.calls), count))
+
+
 class Curious(Honest):
     def choose(self, signals: Signals, count: int, generator: torch.Generator) -> Selection:
         getattr(signals, "labels", None)
@@ -349,6 +411,16 @@ class Careless(Honest):
         return super().select(signals, size, generator)
 
 
+class Vague(Honest):
+    """Says that something is wrong, not what."""
+
+    def select(self, signals: Signals, size: float, generator: torch.Generator) -> Selection:
+        try:
+            return super().select(signals, size, generator)
+        except SignalError as error:
+            raise SignalError("something is wrong") from error
+
+
 class Undeclared(Honest):
     needs = frozenset()
 
@@ -380,6 +452,18 @@ class WrongSign(Margin):
         return Selection(chosen.indices, -chosen.scores)
 
 
+class ScoresOfSome(Honest):
+    def select(self, signals: Signals, size: float, generator: torch.Generator) -> Selection:
+        chosen = super().select(signals, size, generator)
+        return Selection(chosen.indices, torch.zeros(3))
+
+
+class NoNumbers(Honest):
+    def select(self, signals: Signals, size: float, generator: torch.Generator) -> Selection:
+        chosen = super().select(signals, size, generator)
+        return Selection(chosen.indices, torch.full((len(signals),), math.nan))
+
+
 class MostCertain(Margin):
     def score(self, signals: Signals) -> Tensor:
         return -super().score(signals)
@@ -398,6 +482,12 @@ def test_the_honest_one_passes() -> None:
         (Beyond, "I2 .*positions outside a pool of 24"),
         (Backwards, "I1 .*is not the head of"),
         (Spendthrift, "I1 .*the ranking up to the first example that overflows it"),
+        (AsksTheIdle, "I1 .*nothing to decide comes before others"),
+        (NoPrefix, "I1 .*words, with a budget of"),
+        (Hesitant, "I1 .*pays for any example, it took none"),
+        (Stingy, "I1 .*pays for the whole pool .*left some out"),
+        (Numbered, "I1 .*not a list of int64"),
+        (Moody, "I3 .*the same seed gave"),
         (Curious, "I2 .*read the labels of the pool"),
         (GlobalDraws, "I[13] "),
         (Reseeds, "I3 .*touched a global generator"),
@@ -406,10 +496,13 @@ def test_the_honest_one_passes() -> None:
         (ByPosition, "I4 .*in another order"),
         (LastOfEqual, "I5 .*not the lowest positions"),
         (Careless, "I6 .*embeddings is NaN or infinite; it raised no SignalError"),
+        (Vague, "I6 .*the SignalError does not name it: something is wrong"),
         (Undeclared, "I1 .*AssertionError"),
         (ReadsPadding, "I6 on ranking .*no option changed the choice"),
         (NoCopies, "I7 .*raised ZeroDivisionError: two are equal"),
         (WrongSign, "I8 .*the highest scores are those of"),
+        (ScoresOfSome, "I8 .*not a float an example"),
+        (NoNumbers, "I8 .*some scores are NaN"),
         (MostCertain, "I8 .*certain of before one that it knows nothing of"),
     ],
 )

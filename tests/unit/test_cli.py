@@ -1,0 +1,131 @@
+"""`nlp-al` and the frame of every command: what is printed where, and the exit status."""
+
+import errno
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from nlp_al import __version__
+from nlp_al.cli import main
+from nlp_al.errors import RunError, UserError
+from nlp_al.main import run_command
+from nlp_al.strategies import STRATEGIES
+
+
+def raising(error: BaseException) -> Callable[[], None]:
+    def command() -> None:
+        raise error
+
+    return command
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "told"),
+    [
+        (UserError("loop.batch is 0; it must be at least 1."), 2, "error: loop.batch is 0; it must be at least 1.\n"),
+        (UserError("Two\n  lines."), 2, "error: Two lines.\n"),
+        (RunError("The disk is full."), 1, "error: The disk is full.\n"),
+        (OSError(errno.ENOSPC, "No space left on device", "/a/b"), 1, "error: No space left on device: /a/b.\n"),
+        (PermissionError(errno.EACCES, "Permission denied", "/a/b"), 1, "error: Permission denied: /a/b.\n"),
+        (OSError("the server is gone"), 1, "error: the server is gone.\n"),
+        (KeyboardInterrupt(), 130, "error: Interrupted; the same command goes on from here.\n"),
+    ],
+)
+def test_an_error_is_one_sentence_and_a_status(capsys, error, status, told):
+    assert run_command(raising(error)) == status
+    printed = capsys.readouterr()
+    assert (printed.out, printed.err) == ("", told)
+
+
+def test_no_error_is_status_0(capsys):
+    assert run_command(lambda: print("done")) == 0
+    assert capsys.readouterr() == ("done\n", "")
+
+
+def test_a_mistake_in_this_library_is_not_hidden():
+    with pytest.raises(ZeroDivisionError):
+        run_command(lambda: print(1 // 0))
+
+
+def test_one_process_of_many_speaks(capsys, monkeypatch):
+    monkeypatch.setenv("RANK", "1")
+    assert run_command(raising(UserError("No."))) == 2
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    ("argv", "told"),
+    [
+        ([], "error: nlp-al: the following arguments are required: COMMAND; see nlp-al --help."),
+        (["reprot"], "error: nlp-al: argument COMMAND: invalid choice: 'reprot' (choose from "),
+        (["report"], "error: nlp-al report: the following arguments are required: RUN; see nlp-al report --help."),
+        (["strategies", "--jsn"], "error: nlp-al: unrecognized arguments: --jsn; see nlp-al --help."),
+        (["finish", "nope"], "error: nope is no run directory: it holds no config.yaml."),
+        (["report", "nope"], "error: nope: this is not a run directory"),
+        (["compare", "."], "error: .: this is not a run directory"),
+        (["report", "a.txt"], "error: a.txt: this is not a run directory"),
+        (["finish", "a.txt"], "error: a.txt is no run directory: it holds no config.yaml."),
+    ],
+)
+def test_bad_usage(capsys, tmp_path: Path, monkeypatch, argv, told):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a.txt").write_text("x")
+    assert main(argv) == 2
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert printed.err.startswith(told)
+    assert printed.err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("config", "told"),
+    [
+        ("- 1\n", "run/config.yaml holds [1]; it must be a mapping of keys to values."),
+        ("task: [\n", "run/config.yaml line 1 is not valid YAML: "),
+        ("tsk: x\n", "Unknown key 'tsk': did you mean 'task'? ("),
+    ],
+)
+def test_a_run_whose_config_was_spoilt(capsys, tmp_path: Path, monkeypatch, config, told):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "config.yaml").write_text(config)
+    assert main(["finish", "run"]) == 2
+    assert capsys.readouterr().err.startswith(f"error: {told}")
+
+
+def test_strategies_as_json(capsys):
+    assert main(["strategies", "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert [row["name"] for row in rows] == sorted(STRATEGIES)
+    assert {tuple(row) for row in rows} == {("name", "family", "tasks", "shapes", "needs", "reference")}
+    badge = next(row for row in rows if row["name"] == "badge")
+    assert badge["tasks"] == ["text-classification", "token-classification"]
+    assert badge["needs"] == ["gradients"]
+    assert set(badge["shapes"]) == {"single", "multi", "sequence", "ranking"}
+    assert all(row["reference"] and row["family"] and row["tasks"] for row in rows)
+
+
+def test_strategies_for_people(capsys):
+    assert main(["strategies"]) == 0
+    printed = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in printed] == sorted(STRATEGIES)
+
+
+@pytest.mark.parametrize(("argv", "told"), [(["--version"], f"nlp-al {__version__}"), (["--help"], "usage: nlp-al")])
+def test_help_and_version(capsys, argv, told):
+    with pytest.raises(SystemExit) as done:
+        main(argv)
+    assert done.value.code == 0
+    assert capsys.readouterr().out.startswith(told)
+
+
+def test_listing_loads_no_torch_and_survives_a_closed_pipe():
+    code = "import sys; from nlp_al.cli import main; main(['strategies']); sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=False).returncode == 0
+    piped = f"{sys.executable} -m nlp_al.cli strategies --json | true"
+    done = subprocess.run(["bash", "-c", piped], capture_output=True, text=True, check=False)
+    assert done.stderr == ""

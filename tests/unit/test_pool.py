@@ -1,0 +1,159 @@
+"""Examples by stable id: their order, their ids, and the fold from answers to labels."""
+
+import random
+
+import pytest
+
+from nlp_al.pool import Answer, Example, Pool, Query, content_hash, made_ids
+
+
+def pool_of(*names: str, answers: list[Answer] | None = None, asked: str = "", held: str = "") -> Pool:
+    examples = [Example(name, f"text of {name}", words=len(name)) for name in names]
+    kinds = [*((name, "margin") for name in asked), *((name, "holdout") for name in held)]
+    queries = [Query(0, name, rank, None, kind, len(kinds)) for rank, (name, kind) in enumerate(kinds)]
+    return Pool(examples, queries, answers or [])
+
+
+def ids(examples) -> list[str]:
+    return [example.id for example in examples]
+
+
+# The fold
+
+
+def test_the_last_answer_of_an_annotator_holds():
+    pool = pool_of("a", "b", answers=[Answer("a", "x", "ann"), Answer("b", "x", "ann"), Answer("a", "y", "ann")])
+    assert pool.labels() == {"a": "y", "b": "x"}
+
+
+def test_the_majority_of_annotators_holds_not_the_last_line():
+    answers = [Answer("a", "x", "ann"), Answer("a", "x", "bob"), Answer("a", "y", "cas")]
+    assert pool_of("a", answers=answers).labels() == {"a": "x"}
+
+
+def test_one_annotator_who_answers_often_has_one_vote():
+    answers = [Answer("a", "y", "ann"), Answer("a", "x", "bob"), Answer("a", "y", "cas"), Answer("a", "x", "bob")]
+    assert pool_of("a", answers=answers).labels() == {"a": "y"}
+
+
+def test_on_a_tie_the_first_annotator_holds():
+    assert pool_of("a", answers=[Answer("a", "y", "ann"), Answer("a", "x", "bob")]).labels() == {"a": "y"}
+    assert pool_of("a", answers=[Answer("a", "x", "bob"), Answer("a", "y", "ann")]).labels() == {"a": "x"}
+
+
+def test_lists_of_names_are_votes_too():
+    answers = [Answer("a", ["O", "B-X"], "ann"), Answer("a", ["O", "O"], "bob"), Answer("a", ["O", "O"], "cas")]
+    assert pool_of("a", answers=answers).labels() == {"a": ["O", "O"]}
+
+
+@pytest.mark.parametrize("status", ["draft", "discarded", "skipped", "unreadable", "retracted"])
+def test_only_submitted_answers_are_labels(status):
+    assert pool_of("a", answers=[Answer("a", "x", "ann", status)]).labels() == {}
+    assert pool_of("a", answers=[Answer("a", "x", "ann"), Answer("a", "x", "ann", status)]).labels() == {}
+    assert pool_of("a", answers=[Answer("a", "x", "ann", status), Answer("a", "y", "bob")]).labels() == {"a": "y"}
+
+
+def test_an_answer_about_an_example_that_left_the_data_is_no_label():
+    assert pool_of("a", answers=[Answer("gone", "x", "ann")]).labels() == {}
+
+
+def test_the_labels_of_a_round_are_those_of_its_first_answers():
+    pool = pool_of("a", "b", answers=[Answer("a", "x", "ann"), Answer("b", "x", "ann"), Answer("a", "y", "ann")])
+    assert [pool.labels(answers) for answers in (0, 1, 2)] == [{}, {"a": "x"}, {"a": "x", "b": "x"}]
+    assert pool.labelled(1) == [(pool["a"], "x")]
+
+
+# What is still to be answered, and to be asked
+
+
+@pytest.mark.parametrize(
+    ("statuses", "is_open"),
+    [
+        ((), True),
+        (("draft",), True),
+        (("draft", "submitted"), False),
+        (("submitted", "retracted"), True),
+        (("submitted", "retracted", "submitted"), False),
+        (("discarded",), False),
+        (("skipped",), False),
+        (("unreadable",), False),
+    ],
+)
+def test_a_query_waits_until_someone_has_a_final_answer(statuses, is_open):
+    pool = pool_of("a", asked="a", answers=[Answer("a", None, "ann", status) for status in statuses])
+    assert ids(pool.unanswered(0)) == (["a"] if is_open else [])
+
+
+def test_an_answer_of_one_annotator_is_enough():
+    pool = pool_of("a", asked="a", answers=[Answer("a", "x", "ann"), Answer("a", None, "bob", "draft")])
+    assert pool.unanswered(0) == []
+
+
+def test_another_round_does_not_wait():
+    assert pool_of("a", asked="a").unanswered(1) == []
+
+
+def test_nothing_is_asked_that_was_asked_or_answered():
+    pool = pool_of(*"abcd", asked="a", held="b", answers=[Answer("c", None, "ann", "discarded")])
+    assert ids(pool.unlabelled()) == ["d"]
+
+
+def test_the_holdout_is_kept_apart_from_the_labelled_set():
+    pool = pool_of(*"abc", asked="a", held="b", answers=[Answer(name, "x", "ann") for name in "abc"])
+    assert sorted(ids(example for example, _ in pool.labelled())) == ["a", "c"]
+    assert ids(example for example, _ in pool.labelled(holdout=True)) == ["b"]
+
+
+# Order and ids
+
+
+def test_the_order_is_the_same_whatever_the_order_of_the_rows():
+    names = [f"row-{at}" for at in range(50)]
+    shuffled = random.Random(0).sample(names, 50)
+    assert ids(pool_of(*names).examples) == ids(pool_of(*shuffled).examples)
+    assert ids(pool_of(*names).unlabelled()) == ids(pool_of(*names).examples)
+
+
+def test_the_order_does_not_follow_a_file_sorted_by_class():
+    names = [f"{label}-{at:02}" for label in ("neg", "pos") for at in range(50)]
+    head = ids(pool_of(*names).examples)[:50]
+    # Half of each class is expected; 50 of 50 is what an unshuffled pool would give.
+    assert 15 <= sum(name.startswith("neg") for name in head) <= 35
+
+
+def test_rows_that_are_added_leave_the_others_in_their_order():
+    before = ids(pool_of(*(f"row-{at}" for at in range(20))).examples)
+    after = ids(pool_of(*(f"row-{at}" for at in range(40))).examples)
+    assert [name for name in after if name in before] == before
+
+
+def test_made_ids_are_the_hash_of_the_text_and_an_ordinal_among_equal_texts():
+    keys = [content_hash(text) for text in ("same", "other", "same", "same")]
+    same, other = content_hash("same").hex(), content_hash("other").hex()
+    assert made_ids(keys) == [f"{same}-0", f"{other}-0", f"{same}-1", f"{same}-2"]
+
+
+def test_made_ids_stay_when_rows_are_added_elsewhere():
+    texts = ["one", "two", "one"]
+    before = made_ids(content_hash(text) for text in texts)
+    after = made_ids(content_hash(text) for text in ["new", "one", "newer", "two", "one", "new"])
+    assert [after[at] for at in (1, 3, 4)] == before
+    assert len(set(after)) == 6
+
+
+def test_the_hash_tells_words_from_a_text():
+    assert content_hash(("a", "b")) != content_hash("a b")
+    assert content_hash(("a", "b")) != content_hash(("ab",))
+    assert Example("1", "same", 1).key == Example("2", "same", 1).key
+
+
+# Cost
+
+
+def test_cost_counts_what_was_asked_in_records_or_words():
+    # Holdout included, answered or not; what the data brought along costs nothing.
+    examples = [Example("a", "", 1), Example("bbb", "", 3), Example("cc", "", 2)]
+    asked = [Query(0, "a", 0, None, "margin", 2), Query(0, "bbb", 1, None, "holdout", 2)]
+    pool = Pool(examples, asked, [Answer("cc", "x", "dataset")])
+    assert pool.cost("records") == 2.0
+    assert pool.cost("words") == 4.0

@@ -57,7 +57,7 @@ def _line(error: Exception, text: str) -> str:
 def read_yaml(path: Path) -> dict[str, Any]:
     """The mapping in a YAML file, empty where the file is; UserError where it is anything else."""
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
         raise UserError(f"{path} is not UTF-8: byte {error.start + 1} can't be read; save it as UTF-8.") from error
     except OSError as error:

@@ -390,28 +390,22 @@ def test_a_draft_is_waited_for(values, person):
     assert of_metrics(run_dir, "labelled") == [10]
 
 
-def test_after_an_interruption_the_same_batch_is_pushed_and_what_is_known_is_not_written_again(values, person):
-    given = values(partly_labelled(40, 0), labels=LABELS, annotator={"name": "oracle"}, loop={"rounds": 1})
-    answered = 4
+def test_after_an_interruption_the_same_batch_is_pushed_again_and_no_answer_written_twice(values, person, monkeypatch):
+    ready = 4
 
     def says(question: Question, _: int) -> list[Answer]:
-        if question.rank >= answered:
-            raise KeyboardInterrupt
-        return [Answer(question.example.id, LABELS[question.rank % 3], "ann")]
+        return [Answer(question.example.id, LABELS[question.rank % 3], "ann")] if question.rank < ready else []
 
-    class Half(Person):
-        def pull(self) -> list[Answer]:
-            if len(self.asked) == 10 and not (run_dir / "labels.jsonl").exists():
-                return [a for q in self.asked[:answered] for a in type(self).says(q, 0)]
-            return super().pull()
+    def interrupt(_: float) -> None:
+        raise KeyboardInterrupt
 
-    given["annotator"] = person(says)
-    ANNOTATORS["person"] = Half
+    monkeypatch.setattr(time, "sleep", interrupt)  # where the learner waits for the other six
+    given = values(partly_labelled(40, 0), labels=LABELS, annotator=person(says), loop={"rounds": 1})
     run_dir = Path(given["run_dir"])
     with pytest.raises(KeyboardInterrupt):
         run(given)
-    assert [line["id"] for line in read_lines(run_dir / "labels.jsonl")] == asked(run_dir)[:answered]
-    answered = 10
+    assert [line["id"] for line in read_lines(run_dir / "labels.jsonl")] == asked(run_dir)[:4]
+    ready = 10
     run(given)
     assert Person.pushed == [asked(run_dir, 0), asked(run_dir, 0), asked(run_dir, 1)]
     assert [line["id"] for line in read_lines(run_dir / "labels.jsonl")] == asked(run_dir)

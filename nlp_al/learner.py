@@ -176,19 +176,17 @@ class ActiveLearner:
         return max(0.0, (planned if most is None else min(planned, most)) - self.pool.cost(loop.unit))
 
     def _fresh_answers(self) -> list[Answer]:
-        """What the annotator says that is not known yet. A label that the task does not have counts as unreadable."""
-        last = {(a.id, a.annotator): a for a in self.pool.answers}
-        fresh = []
-        pulled = {(a.id, a.annotator): a for a in self.annotator.pull()}
-        for answer in pulled.values():
+        """What the annotator says that is not known yet. A label that the task does not have is told, and no answer."""
+        pulled = {}
+        for answer in self.annotator.pull():
             if answer.id not in self.pool:
                 continue
             if answer.status == "submitted" and not self.task.readable(answer.label, self.pool[answer.id]):
-                answer = replace(answer, status="unreadable")
-            if last.get((answer.id, answer.annotator)) != answer:
-                last[answer.id, answer.annotator] = answer
-                fresh.append(answer)
-        return fresh
+                self.progress.no_such_label(answer, self.task.labels)
+            else:
+                pulled[answer.id, answer.annotator] = answer
+        known = {(answer.id, answer.annotator): answer for answer in self.pool.answers}
+        return [answer for who, answer in pulled.items() if known.get(who) != answer]
 
     def _scores(self, model: Scorer | None, answers: int) -> dict[str, Any]:
         """The task's metrics on validation, test and holdout, as far as there are any."""

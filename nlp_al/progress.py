@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from tqdm import tqdm
 
 from nlp_al.config import Config
+from nlp_al.pool import Answer
 from nlp_al.tasks import Task
 
 
@@ -64,6 +66,13 @@ class Progress:
         if told not in self._told:
             self._told.add(told)
             self._say(told)
+
+    def no_such_label(self, answer: Answer, labels: Sequence[str]) -> None:
+        """An answer that can't be one, told once; the example still waits for another."""
+        told = f"      {answer.annotator} answered {answer.id!r} with {answer.label!r}, which is no label for it; "
+        if told not in self._told:
+            self._told.add(told)
+            self._say(told + f"the labels are {', '.join(labels[:20])}{', ...' if len(labels) > 20 else ''}.")
 
     def final(self, labelled: int) -> None:
         """The final fit begins."""

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 import transformers
+from safetensors import SafetensorError
 
 from nlp_al.errors import UserError
 from nlp_al.source import package_path
@@ -16,15 +17,20 @@ transformers.logging.set_verbosity_error()
 transformers.logging.disable_progress_bar()
 
 
+LOAD_ERRORS = (OSError, ValueError, KeyError, SafetensorError)
+"""What transformers raises where a name is wrong, the Hub is out of reach, or a file is damaged."""
+
+
 def told(source: str, error: Exception) -> UserError:
     """What is wrong with a model's name, in one sentence."""
-    offline = isinstance(error, ConnectionError) or "offline" in str(error).lower() or "connect" in str(error).lower()
-    if offline:
+    chain = [error, error.__cause__, error.__context__]
+    kinds = {kind.__name__ for one in chain if one is not None for kind in type(one).__mro__}
+    if kinds & {"ConnectionError", "OfflineModeIsEnabled", "LocalEntryNotFoundError", "ConnectError"}:
         return UserError(
             f"model is {source!r}, which is no local folder, and the Hub can't be reached (offline): "
             "check the name, or the connection."
         )
-    reason = " ".join(str(error).split())[:160].rstrip(".")
+    reason = " ".join(str(error).split()).split(". ")[0].rstrip(".")
     return UserError(f"model is {source!r}, which can't be loaded: {reason}.")
 
 
@@ -32,7 +38,7 @@ def load_tokenizer(source: str) -> Any:
     """The tokenizer of a model; UserError where there is none."""
     try:
         return transformers.AutoTokenizer.from_pretrained(package_path(source))
-    except (OSError, ValueError, KeyError) as error:
+    except LOAD_ERRORS as error:
         raise told(source, error) from error
 
 
@@ -45,7 +51,7 @@ def load_encoder(source: str) -> tuple[torch.nn.Module, str]:
         model, info = transformers.AutoModel.from_pretrained(
             package_path(source), output_loading_info=True, dtype=torch.float32
         )
-    except (OSError, ValueError, KeyError) as error:
+    except LOAD_ERRORS as error:
         raise told(source, error) from error
     return model, weights_hash(model, set(info["missing_keys"]))
 

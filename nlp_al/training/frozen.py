@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,7 +15,7 @@ from nlp_al.selection import BLOCK
 from nlp_al.signals.features import Encoder
 from nlp_al.tasks import Rows, Task
 
-SLACK = 4.0
+SLACK = 32.0
 """How far the head may go from zero, relative to the features' size, so that an encoder's scale does not matter."""
 
 
@@ -55,7 +56,8 @@ def fit_head(encoder: Encoder, task: Task, labelled: Sequence[tuple[Example, Any
     )
     used = targets >= 0
     # One thread: a fit this small gains nothing from more, and their number would show in the last digits.
-    with threadpool_limits(1):
+    with threadpool_limits(1), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="The number of unique classes")  # many classes, few labels: our case
         points = hidden[used].double()
         slack = SLACK / float(points.square().sum(1).mean())
         fitted = LogisticRegression(C=slack, max_iter=1000).fit(points.numpy(), targets[used].numpy())

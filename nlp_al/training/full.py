@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from nlp_al.errors import UserError
 from nlp_al.pool import Example
 from nlp_al.processes import processes
 from nlp_al.signals.features import READ, batches_by_length
-from nlp_al.signals.loading import load_tokenizer, told
+from nlp_al.signals.loading import LOAD_ERRORS, load_tokenizer, told
 from nlp_al.source import package_path
 from nlp_al.tasks import Rows, Task
 
@@ -82,7 +83,7 @@ def load_model(source: str, task: Task) -> nn.Module:
     """A model with the task's head on the weights of `source`; UserError where there are none."""
     try:
         return task.new_model(package_path(source))
-    except (OSError, ValueError, KeyError) as error:
+    except LOAD_ERRORS as error:
         raise told(source, error) from error
 
 
@@ -103,29 +104,36 @@ def fine_tune(
         for encoding, (_, label) in zip(encodings, labelled, strict=True)
     ]
     with tempfile.TemporaryDirectory() as folder:
-        arguments = _arguments(training, folder, seed, len(items))
-        trainer = transformers.Trainer(
-            model=model,
-            args=arguments,
-            train_dataset=items,
-            data_collator=lambda batch: {
-                name: values for name, values in task.pad(tokenizer, batch).items() if name in (*READ, "labels")
-            },
-        )
+        with _told_of_arguments():
+            arguments = _arguments(training, folder, seed, len(items))
+            trainer = transformers.Trainer(
+                model=model,
+                args=arguments,
+                train_dataset=items,
+                data_collator=lambda batch: {
+                    name: values for name, values in task.pad(tokenizer, batch).items() if name in (*READ, "labels")
+                },
+            )
         trainer.remove_callback(transformers.PrinterCallback)
         trainer.train()
         model = trainer.accelerator.unwrap_model(trainer.model)
     return FineTuned(model, tokenizer, task, training)
 
 
+@contextmanager
+def _told_of_arguments() -> Iterator[None]:
+    """A training argument that transformers refuses is the user's mistake."""
+    try:
+        yield
+    except (ValueError, TypeError, KeyError, ImportError) as error:
+        raise UserError(f"training: {' '.join(str(error).split())}") from error
+
+
 def _arguments(training: Training, folder: str, seed: int, items: int) -> transformers.TrainingArguments:
     on_cpu = processes().device.type == "cpu"
     device = {"use_cpu": on_cpu, "dataloader_pin_memory": not on_cpu}
     given = {**device, **training.arguments, **FIXED, "output_dir": folder, "seed": seed}
-    try:
-        made = transformers.TrainingArguments(**given)
-    except (ValueError, TypeError, ImportError) as error:
-        raise UserError(f"training: {' '.join(str(error).split())}") from error
+    made = transformers.TrainingArguments(**given)
     if training.min_steps and made.max_steps <= 0:
         batch = made.train_batch_size * made.gradient_accumulation_steps * made.world_size
         planned = math.ceil(made.num_train_epochs * math.ceil(items / batch))

@@ -18,7 +18,14 @@ def launch(processes: int, config: Path, cache: Path, *options: str) -> None:
     """Runs the recipe on so many processes."""
     command = [sys.executable, str(RECIPE)]
     if processes > 1:
-        command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}", str(RECIPE)]
+        command = [
+            sys.executable,
+            "-m",
+            "torch.distributed.run",
+            "--standalone",
+            f"--nproc_per_node={processes}",
+            str(RECIPE),
+        ]
     environment = {
         **os.environ,
         "ACCELERATE_USE_CPU": "true",
@@ -27,7 +34,9 @@ def launch(processes: int, config: Path, cache: Path, *options: str) -> None:
         "HF_HUB_OFFLINE": "1",
         "HF_DATASETS_CACHE": str(cache / "datasets"),
     }
-    done = subprocess.run([*command, "--config", str(config), *options], env=environment, capture_output=True, text=True)
+    done = subprocess.run(
+        [*command, "--config", str(config), *options], env=environment, capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stderr[-3000:]
 
 

@@ -113,8 +113,8 @@ def rows(*labels: Any) -> list[dict[str, Any]]:
 @pytest.mark.parametrize(
     ("train", "sections", "told"),
     [
-        (rows("sport", None, "food"), {"labels": ["sport", "food", "money"]}, "'r1' of train has no label"),
-        (rows("sport", "", "food"), {"labels": ["sport", "food", "money"]}, "'r1' of train has no label"),
+        (rows("sport", None, "food"), {"labels": ["sport", "food", "money"]}, "row 2 of the split train has no label"),
+        (rows("sport", "", "food"), {"labels": ["sport", "food", "money"]}, "row 2 of the split train has no label"),
         (rows("sport", None, "food"), {}, "Row 2 of the split train has no label, so the labels can't be derived"),
         (rows(*["sport"] * 20), {"labels": ["sport", "food", "money"]}, "All rows of train have the same label"),
         (rows(*["sport", "money", "food"] * 3), {}, "loop.initial is 10, but the pool holds only 9 records"),

@@ -70,7 +70,9 @@ def test_a_sweep_gives_every_run_a_directory_and_reads_the_texts_once(environmen
 
 def test_full_with_warm_starts(environment, tmp_path):
     options = ["--training.mode", "full", "--training.init", "last", "--training.min_steps", "20", "--loop.rounds", "2"]
-    recipe(environment, tmp_path / "run", *options, "--training.num_train_epochs", "2", "--training.learning_rate", "5e-4")
+    recipe(
+        environment, tmp_path / "run", *options, "--training.num_train_epochs", "2", "--training.learning_rate", "5e-4"
+    )
     assert len(read_lines(tmp_path / "run" / "metrics.jsonl")) == 3
     about = json.loads((tmp_path / "run" / "model" / "nlp_al.json").read_text())
     assert about == {"round": 2, "answers": 60}

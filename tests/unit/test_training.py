@@ -123,9 +123,10 @@ def test_max_steps_of_the_user_holds(tmp_path):
     assert _arguments(settings(min_steps=100, max_steps=7), str(tmp_path), 0, 20).max_steps == 7
 
 
-def test_a_value_that_transformers_refuses_is_told_in_a_sentence(tmp_path):
+def test_a_value_that_transformers_refuses_is_told_in_a_sentence(folder):
+    task = make_task("text-classification", {}).with_labels(LABELS[:3])
     with pytest.raises(UserError, match=r"training: .*nonsense"):
-        _arguments(settings(lr_scheduler_type="nonsense"), str(tmp_path), 0, 20)
+        fine_tune(folder, task, labelled(10), settings(lr_scheduler_type="nonsense"), seed=0)
 
 
 def test_the_saved_model_loads_with_transformers_alone(folder, tmp_path):

@@ -364,16 +364,20 @@ def test_a_later_word_of_the_same_person_holds(values, person):
     assert {answers(run_dir)[name] for name in asked(run_dir, 0)} == {"sport"}
 
 
-def test_an_answer_that_is_no_label_is_unreadable_and_not_waited_for(values, person):
-    def says(question: Question, _: int) -> list[Answer]:
-        label = "sprot" if question.rank == 0 else LABELS[question.rank % 3]
-        return [Answer(question.example.id, label, "ann")]
+def test_an_answer_that_is_no_label_is_told_once_and_the_right_one_waited_for(values, person, capsys):
+    pulls = Counter()
 
-    run_dir = run(values(partly_labelled(40, 0), labels=LABELS, annotator=person(says), loop={"rounds": 1}))
-    statuses = {line["id"]: line["status"] for line in read_lines(run_dir / "labels.jsonl")}
-    unreadable = {name for name, status in statuses.items() if status == "unreadable"}
-    assert unreadable == {asked(run_dir, 0)[0], asked(run_dir, 1)[0]}
-    assert of_metrics(run_dir, "labelled") == [9, 13]
+    def says(question: Question, _: int) -> list[Answer]:
+        name = question.example.id
+        pulls[name] += 1
+        mistyped = question.rank == 0 and pulls[name] < 4
+        return [Answer(name, "sprot" if mistyped else LABELS[question.rank % 3], "ann")]
+
+    run_dir = run(values(partly_labelled(40, 0), labels=LABELS, annotator=person(says), loop={"rounds": 0}))
+    assert pulls[asked(run_dir)[0]] == 4
+    assert set(answers(run_dir).values()) == set(LABELS)
+    assert of_metrics(run_dir, "labelled") == [10]
+    assert capsys.readouterr().out.count("with 'sprot', which is no label for it") == 1
 
 
 def test_a_draft_is_waited_for(values, person):

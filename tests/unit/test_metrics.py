@@ -20,7 +20,7 @@ def test_f1_averages_over_the_labels_that_occur():
 def test_entities_count_whole_and_strict():
     task = make_task("token-classification", {}).with_labels(["O", "B-PER", "I-PER", "B-LOC", "I-LOC"])
     gold = [["B-PER", "I-PER", "O", "B-LOC"], ["O", "B-LOC"]]
-    # Right: the LOC of the first sentence. Wrong: a PER cut short, and one without its B, which strict BIO does not count.
+    # Right: the LOC of the first sentence. Wrong: a PER cut short; strict BIO does not count the one without its B.
     predicted = [["B-PER", "O", "O", "B-LOC"], ["I-PER", "O"]]
     scores = task.score(predicted, gold)
     assert scores == pytest.approx({"precision": 1 / 2, "recall": 1 / 3, "f1": 2 / 5})

@@ -123,7 +123,7 @@ class ActiveLearner:
             "labelled": len(self.pool.labelled(answers)),
             "answers": answers,
             "cost": self.pool.cost(self.config.loop.unit),
-            "strategy": batch[0].strategy if batch else self._stages()[1],
+            "strategy": batch[0].strategy if batch else self.config.strategy_name,
             **self._scores(self.model, answers),
             "seconds": {name: round(value, 3) for name, value in seconds.items()},
             "peak_memory_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
@@ -249,11 +249,12 @@ class ActiveLearner:
             self.progress.no_final(self.only_class)
             return
         known = shared(self.store.read_json("final.json") if self.store is not None else None)
-        if known is not None and known["answers"] == answers and known["round"] == self.round - 1:
+        state = {"round": self.round - 1, "answers": answers, "labels": list(self.task.labels)}
+        if known is not None and all(known.get(name) == value for name, value in state.items()):
             return
         self.progress.final(len(labelled))
         model = self.fitter.final(labelled, self.round - 1, answers, self.store, self.model)
-        about = {"round": self.round - 1, "labelled": len(labelled), "answers": answers, **self._scores(model, answers)}
+        about = {**state, "labelled": len(labelled), **self._scores(model, answers)}
         if self.store is not None:
             self.store.write_json("final.json", about)
             self.progress.finished(about, self.store.path / "model")

@@ -11,7 +11,7 @@ from nlp_al.pool import Example
 from nlp_al.signals.collector import Scorer, collect
 from nlp_al.tasks import Task
 
-RESAMPLES = 200
+RESAMPLES = 100
 
 
 def predict(

@@ -21,6 +21,7 @@ from nlp_al.pool import Example
 from nlp_al.processes import gathered, processes, shared
 from nlp_al.signals import take_rows
 from nlp_al.signals.loading import load_encoder, load_tokenizer
+from nlp_al.store import told
 
 if TYPE_CHECKING:
     from nlp_al.tasks import Rows, Task
@@ -47,7 +48,8 @@ class FeatureStore:
         self._where: dict[bytes, tuple[int, int]] = {}
         self._files: list[tuple[Tensor, Tensor]] = []
         self._read: set[Path] = set()
-        folder.mkdir(parents=True, exist_ok=True)
+        with told(folder):
+            folder.mkdir(parents=True, exist_ok=True)
 
     def missing(self, examples: Iterable[Example]) -> list[Example]:
         """The examples that have no features yet, one for each distinct text."""
@@ -61,8 +63,9 @@ class FeatureStore:
         path = self.folder / f"{uuid.uuid4().hex}.safetensors"
         fresh = path.with_suffix(".new")
         table = torch.frombuffer(bytearray(b"".join(keys)), dtype=torch.uint8).reshape(len(keys), -1)
-        save_file({"keys": table, "offsets": offsets, "features": values.contiguous()}, fresh)
-        fresh.rename(path)
+        with told(path):
+            save_file({"keys": table, "offsets": offsets, "features": values.contiguous()}, fresh)
+            fresh.rename(path)
         self._open(path)
 
     def rows(self, examples: Sequence[Example]) -> tuple[Tensor, Tensor]:

@@ -75,4 +75,4 @@ def test_full_with_warm_starts(environment, tmp_path):
     )
     assert len(read_lines(tmp_path / "run" / "metrics.jsonl")) == 3
     about = json.loads((tmp_path / "run" / "model" / "nlp_al.json").read_text())
-    assert about == {"round": 2, "answers": 60}
+    assert about == {"round": 2, "answers": 60, "labels": ["ham", "spam"]}

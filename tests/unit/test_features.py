@@ -3,7 +3,9 @@
 import pytest
 import torch
 from helpers import some_rows, tiny_model
+from safetensors import SafetensorError
 
+from nlp_al.errors import RunError
 from nlp_al.pool import Example
 from nlp_al.signals import features
 from nlp_al.signals.features import Encoder, FeatureStore, batches_by_length
@@ -136,3 +138,14 @@ def test_features_are_memory_mapped(folder, cache):
 
 def test_batches_are_of_like_length():
     assert batches_by_length([3, 9, 3, 5], 2) == [[1, 3], [0, 2]]
+
+
+def test_a_full_disk_under_the_cache_is_told_in_a_sentence(folder, cache, monkeypatch):
+    made = encoder(folder)
+
+    def full(*_):
+        raise SafetensorError("I/O error: No space left on device (os error 28)")
+
+    monkeypatch.setattr(features, "save_file", full)
+    with pytest.raises(RunError, match="The disk is full"):
+        made.encode(texts(3))

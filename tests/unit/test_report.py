@@ -1,5 +1,6 @@
 """The report: what it says of runs written by hand, and that it says nothing it cannot know."""
 
+import importlib.util
 import json
 import re
 import subprocess
@@ -195,6 +196,7 @@ class TestHonesty:
         assert "not compared by AUBC" in table
 
 
+@pytest.mark.skipif(importlib.util.find_spec("matplotlib") is None, reason='needs pip install "nlp-al[report]"')
 class TestThePage:
     def test_where_it_is_written(self, tmp_path):
         runs = arms(tmp_path / "runs", GOOD, FAIR, seeds=1)

@@ -17,7 +17,7 @@ from nlp_al.annotation import Question, Setting, make_annotator
 from nlp_al.bench import Bench, make_pool
 from nlp_al.config import Config, Stage
 from nlp_al.pool import Answer, Example, Query
-from nlp_al.processes import processes, shared
+from nlp_al.processes import leave, processes, shared
 from nlp_al.progress import Progress
 from nlp_al.query import as_queries, choose_batch, strategies_of
 from nlp_al.resume import begin
@@ -285,3 +285,4 @@ def run_all(configs: Sequence[Config]) -> None:
         if known is None or known[0] != what:
             known = (what, Bench.of(config))
         ActiveLearner(config, known[1]).run()
+    leave()

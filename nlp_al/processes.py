@@ -24,6 +24,13 @@ def shared(value: T) -> T:
     return found
 
 
+def leave() -> None:
+    """Parts from the other processes, once all are done; a process that goes away first would take them down."""
+    if torch.distributed.is_initialized():
+        torch.distributed.barrier()
+        torch.distributed.destroy_process_group()
+
+
 def gathered(values: list[T]) -> list[T]:
     """The lists of all processes as one, on every process."""
     if processes().num_processes == 1:

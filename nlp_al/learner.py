@@ -107,7 +107,7 @@ class ActiveLearner:
             missing = len(self.pool.unanswered(self.round))
             if not missing:
                 return
-            self.progress.waiting(missing, len(batch))
+            self.progress.waiting(self.round, missing, len(batch))
             time.sleep(self.annotator.seconds_between_pulls)
 
     def _fit(self, round_: int, answers: int) -> None:
@@ -130,7 +130,7 @@ class ActiveLearner:
         }
         if self.store is not None:
             self.store.append("metrics.jsonl", [line])
-        self.progress.round(line, self.only_class)
+        self.progress.round(line)
         self.round += 1
 
     # What a round is made of

@@ -10,6 +10,9 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
+HOLDOUT = "holdout"
+"""What queries call an example that is never trained on."""
+
 STATUSES = ("submitted", "draft", "discarded", "skipped", "unreadable", "retracted")
 
 
@@ -132,7 +135,7 @@ class Pool:
     @property
     def held(self) -> set[str]:
         """Ids that were drawn for the holdout."""
-        return {query.id for query in self.queries if query.strategy == "holdout"}
+        return {query.id for query in self.queries if query.strategy == HOLDOUT}
 
     def cost(self, unit: str) -> float:
         """What was asked so far, in records or words."""

@@ -37,14 +37,12 @@ class Progress:
             total=loop.rounds + 1, initial=len(metrics), desc="rounds", unit="round", leave=False, disable=None
         )
 
-    def round(self, line: dict[str, Any], only_class: str | None) -> None:
+    def round(self, line: dict[str, Any]) -> None:
         """One finished round."""
         if not self.enabled:
             return
         self._line(line)
         self._bar.update()
-        if only_class is not None and line["round"] == self.config.loop.rounds:
-            self._say(f"Every label so far is {only_class!r}; a model needs a second class.")
 
     def _line(self, line: dict[str, Any]) -> None:
         scores: dict[str, float] = line.get("test") or line.get("validation") or line.get("holdout") or {}
@@ -57,12 +55,11 @@ class Progress:
 
     def one_class(self, only_class: str | None, asks: str) -> None:
         """No model yet."""
-        known = "no label has come yet" if only_class is None else f"every label so far is {only_class!r}"
-        self._say(f"      {known}: until a second class turns up, {asks} asks.")
+        self._say(f"      {_known(only_class)}: until a second class turns up, {asks} asks.")
 
-    def waiting(self, missing: int, of: int) -> None:
-        """Answers that are still to come, told when their number changes."""
-        told = f"      {of - missing} of {of} answered"
+    def waiting(self, round_: int, missing: int, of: int) -> None:
+        """Answers of a round that are still to come, told when their number changes."""
+        told = f"      round {round_}: {of - missing} of {of} answered"
         if told not in self._told:
             self._told.add(told)
             self._say(told)
@@ -87,7 +84,7 @@ class Progress:
 
     def no_final(self, only_class: str | None) -> None:
         """There is nothing to fine-tune."""
-        self.one_class(only_class, "label more:")
+        self._say(f"      No final model: {_known(only_class)}, and a model needs two classes; ask for more labels.")
 
     def close(self) -> None:
         """Takes the bar away."""
@@ -97,3 +94,7 @@ class Progress:
     def _say(self, text: str) -> None:
         if self.enabled:
             tqdm.write(text)
+
+
+def _known(only_class: str | None) -> str:
+    return "no label has come yet" if only_class is None else f"every label so far is {only_class!r}"

@@ -9,11 +9,9 @@ from dataclasses import replace
 import torch
 
 from nlp_al.config import Stage
-from nlp_al.pool import Example, Query
+from nlp_al.pool import HOLDOUT, Example, Query
 from nlp_al.signals import Signals
 from nlp_al.strategies import Selection, Strategy, make_strategy
-
-HOLDOUT = "holdout"
 
 
 def strategies_of(stages: Sequence[Stage]) -> list[Strategy]:

@@ -198,7 +198,7 @@ def serve(connections: Sequence[Any], folder: Path) -> None:
     torch.set_num_threads(1)
     import transformers
 
-    from nlp_al import metrics, scores  # noqa: F401
+    from nlp_al import metrics, scores  # noqa: F401  # metrics: loaded once here, not in each fork
     from nlp_al.bench import Bench
     from nlp_al.config import read_config
 

@@ -64,7 +64,7 @@ def strategies(arguments: argparse.Namespace) -> None:
         return
     for row in rows:
         needs = ", ".join(row["needs"]) or "nothing"
-        print(f"{row['name']:<18}{row['family']:<13}needs {needs:<24}{row['reference']}")
+        print(f"{row['name']:<21}{row['family']:<13}needs {needs:<24}{row['reference']}")
 
 
 def strategy_rows() -> list[dict[str, Any]]:

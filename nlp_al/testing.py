@@ -18,7 +18,7 @@ from torch import Tensor
 
 from nlp_al import selection
 from nlp_al.decisions import Decisions, owners
-from nlp_al.signals import Gradients, SignalError, Signals, residual
+from nlp_al.signals import OPTIONAL, Gradients, SignalError, Signals, residual
 from nlp_al.strategies import Selection, Strategy, make_strategy
 from nlp_al.strategies.base import SHAPES
 
@@ -26,6 +26,8 @@ _WIDTH = 6
 _POOL = 24
 _LABELLED = 6
 _UNDECIDED = 3
+_TAGGING = torch.zeros(5, 4)  # outside, beginning and inside of one kind, beginning of another
+_TAGGING[[0, 3, 4], 2] = -torch.inf  # inside follows on its own kind alone
 
 
 def check_strategy(strategy: str | type[Strategy] | Strategy, shapes: tuple[str, ...] = (), seed: int = 0) -> None:
@@ -41,7 +43,8 @@ def check_strategy(strategy: str | type[Strategy] | Strategy, shapes: tuple[str,
     I3: the same for the same seed, whatever the block size and the global generators; the signals stay as they were.
     I4: a shuffled pool gives the same examples (group `deterministic`). I5: ties go to the lowest position (likewise).
     I6: a missing field, NaN or infinity is a SignalError that names the field; what stands in columns that are no
-    option is not read. I7: duplicates, zeros and labelled copies of the pool are no trouble.
+    option is not read; facts about the options (`nlp_al.signals.OPTIONAL`) may be missing. I7: duplicates, zeros and
+    labelled copies of the pool are no trouble.
     I8: scores, where there are any, rank the choice, higher first; a certain example never outranks an undecided one
     (family `uncertainty`).
 
@@ -62,8 +65,9 @@ def synthetic_signals(
     """Random signals of n examples with every field there is, and as many labelled ones.
 
     shape: `single` (a decision over 4 options), `multi` (3 decisions yes or no), `sequence` (1 to 6 decisions over 4
-    options) or `ranking` (a decision over 2 to 5). undecided: so many examples, anywhere in the pool, have nothing to
-    decide: no words, a single candidate, or False in `askable`. cost: 1 to 9 words each, else absent.
+    options, of which column 0 is outside and some transitions are forbidden) or `ranking` (a decision over 2 to 5).
+    undecided: so many examples, anywhere in the pool, have nothing to decide: no words, a single candidate, or False in
+    `askable`. cost: 1 to 9 words each, else absent.
 
     Raises:
         ValueError: there is no such shape.
@@ -111,6 +115,8 @@ def synthetic_signals(
         gradients=gradients,
         cost=between(1, 9) if cost else None,
         askable=decided,
+        transitions=_TAGGING if shape == "sequence" else None,
+        outside=0 if shape == "sequence" else None,
         labelled=synthetic_signals(shape, labelled, seed + 1, labelled=0) if labelled else None,
     )
 
@@ -284,8 +290,10 @@ class _Check:
 
     def unfit_fields(self) -> None:
         signals = self.pool(cost=True)
-        for need in sorted(self.strategy.needs):
+        for need in sorted(self.strategy.needs - OPTIONAL):
             self.refused(need, "missing", _without(signals, need))
+        for need in self.strategy.needs & OPTIONAL:
+            self.picked("I6", replace(_without(signals, need), cost=None), 5)
         for name, unfit in _spoilt(signals, self.strategy.needs | {"cost"}):
             self.refused(name, "NaN or infinite", unfit)
         assert signals.labelled is not None
@@ -379,7 +387,7 @@ def _spoilt(signals: Signals, names: frozenset[str]) -> Iterator[tuple[str, Sign
     """The signals with one number of a field made NaN or infinite, and the field's name."""
     for name in sorted(names):
         value = getattr(signals, name)
-        for bad in (torch.nan, torch.inf, -torch.inf):
+        for bad in (torch.nan, torch.inf, *([-torch.inf] if name != "transitions" else [])):
             parts: list[dict[str, Any]] = [{name: _with_first(value, bad)}] if isinstance(value, Tensor) else []
             if isinstance(value, Gradients):
                 parts = [{name: value._replace(r=_with_first(value.r, bad))}]

@@ -1,4 +1,4 @@
-"""k-means by scikit-learn, made to give the same clusters for the same seed."""
+"""k-means by scikit-learn, made to give the same clusters for the same seed, and the members in the middle of them."""
 
 import warnings
 
@@ -11,16 +11,21 @@ from torch import Tensor
 MINI_BATCH_FROM = 50
 """Above this many clusters mini-batches are used, as TypiClust's authors do."""
 
+_ROWS_AT_ONCE = 4096
 
-def kmeans_labels(points: Tensor, clusters: int, generator: torch.Generator) -> Tensor:
-    """The cluster of each of float[n, d] points, int64[n]. Fewer clusters come back where points coincide."""
+
+def kmeans_labels(points: Tensor, clusters: int, generator: torch.Generator, restarts: int = 1) -> Tensor:
+    """The cluster of each of float[n, d] points, int64[n]. Fewer clusters come back where points coincide.
+
+    restarts: how many seedings are tried; mini-batches go with one.
+    """
     clusters = min(clusters, len(points))
     seed = int(torch.randint(2**31 - 1, (), generator=generator))
     if clusters < 2:
         return torch.zeros(len(points), dtype=torch.int64)
     model: KMeans | MiniBatchKMeans
     if clusters <= MINI_BATCH_FROM:
-        model = KMeans(clusters, n_init=1, random_state=seed)
+        model = KMeans(clusters, n_init=restarts, random_state=seed)
     else:
         model = MiniBatchKMeans(clusters, n_init=1, batch_size=5000, random_state=seed)
     # One thread: with several, the order in which their partial sums meet changes the last digits from run to run.
@@ -28,3 +33,23 @@ def kmeans_labels(points: Tensor, clusters: int, generator: torch.Generator) -> 
         warnings.simplefilter("ignore", ConvergenceWarning)  # fewer distinct points than clusters is fine here
         labels = model.fit_predict(points.numpy())
     return torch.from_numpy(labels).long()
+
+
+def central_members(points: Tensor, assigned: Tensor, count: int) -> Tensor:
+    """The member nearest to the mean of each cluster, the largest cluster first; then the second nearest, and so on.
+
+    points: float[n, d]; assigned: int64[n]. Ties go to the lowest position. int64[min(count, n)].
+    """
+    sizes = torch.bincount(assigned)
+    parts = list(zip(points.split(_ROWS_AT_ONCE), assigned.split(_ROWS_AT_ONCE), strict=True))
+    means = torch.zeros(len(sizes), points.shape[1], dtype=torch.float64)
+    for part, own in parts:
+        means.index_add_(0, own, part.double())
+    means /= sizes.clamp(min=1)[:, None]
+    distances = torch.cat([(part.double() - means[own]).square().sum(1) for part, own in parts])
+    by_distance = torch.argsort(distances, stable=True)
+    order = by_distance[torch.argsort(assigned[by_distance], stable=True)]
+    rank = torch.empty_like(assigned)
+    rank[order] = torch.arange(len(assigned)) - (sizes.cumsum(0) - sizes)[assigned[order]]
+    place = torch.argsort(torch.argsort(sizes, descending=True, stable=True))
+    return torch.argsort(rank * len(sizes) + place[assigned])[:count]

@@ -24,8 +24,11 @@ _FORMS: dict[str, tuple[int, torch.dtype | None]] = {
     # Words are counted exactly, and the sum of a batch must be what the budget says.
     "cost": (1, torch.float64),
     "askable": (1, torch.bool),
+    "transitions": (2, None),
 }
-_PER_EXAMPLE = ("embeddings", "pretrained", "cost", "askable")
+PER_EXAMPLE = ("embeddings", "pretrained", "cost", "askable")
+OPTIONAL = frozenset({"transitions", "outside"})
+"""Facts about the options, the same for all examples; a strategy that names one does without it where it is absent."""
 _INSTEAD = {"gradients": ("probs", "embeddings"), "pretrained": ("embeddings",)}
 
 
@@ -53,11 +56,13 @@ class Signals:
     embeddings: float[n, d]. pretrained: float[n, d], never fine-tuned. gradients: `Gradients`, or a triple like it.
     cost: float[n], what asking costs (absent: one record each, and sizes count records).
     askable: bool[n], False where there is nothing to decide (absent: read off probs).
+    transitions: float[O + 1, O], log-weights of going from one option to the next, the last row from the start of an
+    example: 0 is allowed, minus infinity forbidden. outside: the column that says "nothing here", of no entity.
     count: n, where no other field tells. labelled: the same record for the labelled examples.
 
     Raises:
-        SignalError: a field has the wrong number of dimensions, fields disagree on n, or offsets and options do not
-            fit their rows.
+        SignalError: a field has the wrong number of dimensions, fields disagree on n, offsets and options do not fit
+            their rows, or transitions and outside do not fit the columns of probs.
     """
 
     probs: Tensor | None = None
@@ -68,6 +73,8 @@ class Signals:
     gradients: Gradients | tuple[Tensor, Tensor, Tensor] | None = None
     cost: Tensor | None = None
     askable: Tensor | None = None
+    transitions: Tensor | None = None
+    outside: int | None = None
     count: int | None = None
     labelled: Signals | None = None
 
@@ -84,7 +91,7 @@ class Signals:
         self._check_rows()
 
     def _agreed_count(self) -> int:
-        counts = {name: len(value) for name in _PER_EXAMPLE if (value := getattr(self, name)) is not None}
+        counts = {name: len(value) for name in PER_EXAMPLE if (value := getattr(self, name)) is not None}
         if self.offsets is not None:
             counts["offsets"] = self.offsets.numel() - 1
         if self.gradients is not None:
@@ -110,6 +117,11 @@ class Signals:
                     raise SignalError(f"options has {len(self.options)} entries for {rows} rows of probs.")
                 if bool(((self.options < 1) | (self.options > columns)).any()):
                     raise SignalError(f"options must lie between 1 and {columns}, the columns of probs.")
+            if self.transitions is not None and self.transitions.shape != (columns + 1, columns):
+                shape = " x ".join(map(str, self.transitions.shape))
+                raise SignalError(f"transitions is {shape}; for {columns} columns it is {columns + 1} x {columns}.")
+            if self.outside is not None and not 0 <= self.outside < columns:
+                raise SignalError(f"outside is {self.outside}; it must be one of the {columns} columns of probs.")
         if self.gradients is not None:
             r, h, offsets = self.gradients
             ragged += [("gradients.r", len(r), offsets), ("gradients.h", len(h), offsets)]
@@ -143,9 +155,15 @@ class Signals:
         Raises:
             SignalError: names the first field that is not, or whose width differs between the two roles.
         """
-        for need in sorted(needs):
+        needs = set(needs)
+        for need in sorted(needs - OPTIONAL):
             for name in self._sources(need):
                 self._check_finite(name, "")
+        if self.transitions is not None and "transitions" in needs:
+            if not bool((self.transitions < torch.inf).all()):  # nor is NaN below it
+                raise SignalError("transitions holds NaN or infinity.")
+            if bool((self.transitions.amax(1) == -torch.inf).any()):
+                raise SignalError("transitions has a row that forbids every option, so that no sequence could go on.")
         if self.cost is not None and not bool((torch.isfinite(self.cost) & (self.cost >= 0)).all()):
             raise SignalError("cost must be finite and not negative.")
         if self.labelled is None or len(self.labelled) == 0:
@@ -209,7 +227,8 @@ class Signals:
         """The record of some examples, in the order given; the labelled role stays whole."""
         taken: dict[str, Any] = {f.name: None for f in fields(self)}
         taken.update(count=indices.numel(), labelled=self.labelled)
-        for name in _PER_EXAMPLE:
+        taken.update({name: getattr(self, name) for name in OPTIONAL})
+        for name in PER_EXAMPLE:
             if (value := getattr(self, name)) is not None:
                 taken[name] = value[indices]
         if self.probs is not None and self.offsets is not None:

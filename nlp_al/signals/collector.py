@@ -8,16 +8,15 @@ the number of processes changes no arithmetic.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import fields
 from typing import Any, Protocol
 
 import torch
-from torch import Tensor
 
 from nlp_al.decisions import Decisions
 from nlp_al.pool import Example
 from nlp_al.processes import gathered, processes
-from nlp_al.signals import Gradients, Signals
+from nlp_al.signals import Signals
+from nlp_al.signals.merging import merge, ordered
 from nlp_al.tasks import Rows, Task
 
 
@@ -77,7 +76,23 @@ def gradients(model: Pass, batch: Sequence[Any], generator: torch.Generator) -> 
     return Signals(gradients=model.task.gradients(model.rows(batch), model.decisions(batch)))
 
 
-PROVIDERS: dict[str, Provider] = {"probs": probs, "embeddings": embeddings, "gradients": gradients}
+def transitions(model: Pass, batch: Sequence[Any], generator: torch.Generator) -> Signals:
+    """Which option may follow which, where the task says so."""
+    return Signals(transitions=model.task.transitions(), count=len(batch))
+
+
+def outside(model: Pass, batch: Sequence[Any], generator: torch.Generator) -> Signals:
+    """The option that says "nothing here", where there is one."""
+    return Signals(outside=model.task.outside, count=len(batch))
+
+
+PROVIDERS: dict[str, Provider] = {
+    "probs": probs,
+    "embeddings": embeddings,
+    "gradients": gradients,
+    "transitions": transitions,
+    "outside": outside,
+}
 """A field's name and the function that makes it. Other packages may add theirs."""
 
 
@@ -93,9 +108,9 @@ def collect(
     """
     state = processes()
     providers = [PROVIDERS[name] for name in sorted(wanted)]
+    prepared, batches = scorer.prepare(examples)
     if not scorer.sharded and not state.is_main_process:
         return None
-    prepared, batches = scorer.prepare(examples)
     mine = batches[state.process_index :: state.num_processes] if scorer.sharded else batches
     shared = Pass(scorer)
     found = []
@@ -113,37 +128,4 @@ def _gather(found: list[tuple[list[int], Signals]], sharded: bool) -> Signals | 
         found = gathered(found)
         if not processes().is_main_process:
             return None
-    if not found:
-        return Signals(count=0)
-    positions = torch.tensor([at for members, _ in found for at in members])
-    whole = concat([signals for _, signals in found])
-    if bool((positions.diff() == 1).all()):
-        return whole
-    return whole.take(torch.argsort(positions))
-
-
-def merge(parts: Sequence[Signals]) -> Signals:
-    """One record out of records about the same examples."""
-    values = {f.name: value for part in parts for f in fields(Signals) if (value := getattr(part, f.name)) is not None}
-    return Signals(**values)
-
-
-def concat(parts: Sequence[Signals]) -> Signals:
-    """One record out of records about different examples, with the same fields."""
-    if len(parts) == 1:
-        return parts[0]
-    values: dict[str, Any] = {"count": sum(map(len, parts))}
-    for name in ("probs", "options", "embeddings", "pretrained", "cost", "askable"):
-        if getattr(parts[0], name) is not None:
-            values[name] = torch.cat([getattr(part, name) for part in parts])
-    if parts[0].probs is not None:
-        values["offsets"] = _joined([part.offsets for part in parts if part.offsets is not None])
-    if parts[0].gradients is not None:
-        r, h, offsets = zip(*(part.gradients for part in parts if part.gradients is not None), strict=True)
-        values["gradients"] = Gradients(torch.cat(r), torch.cat(h), _joined(offsets))
-    return Signals(**values)
-
-
-def _joined(offsets: Sequence[Tensor]) -> Tensor:
-    lengths = torch.cat([part.diff() for part in offsets])
-    return torch.cat([lengths.new_zeros(1), lengths.cumsum(0)])
+    return ordered(found) if found else Signals(count=0)

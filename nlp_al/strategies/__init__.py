@@ -8,9 +8,22 @@ from typing import Any, get_type_hints
 
 from nlp_al.errors import UserError
 from nlp_al.strategies.base import Selection, Strategy
-from nlp_al.strategies.diversity import Coreset, TypiClust
+from nlp_al.strategies.contrastive import Cal
+from nlp_al.strategies.diversity import BertKM, Coreset, EmbeddingKMeans, TypiClust
 from nlp_al.strategies.hybrid import Badge
 from nlp_al.strategies.random import Random
+from nlp_al.strategies.sequence import (
+    EntityUncertainty,
+    Mnlp,
+    NBestEntropy,
+    SequenceEntropy,
+    SequenceLeastConfidence,
+    SequenceMargin,
+    TokenEntropy,
+    TokenLeastConfidence,
+    TokenMargin,
+    TotalTokenEntropy,
+)
 from nlp_al.strategies.uncertainty import Entropy, LeastConfidence, Margin
 from nlp_al.values import convert, suggest
 
@@ -21,9 +34,22 @@ STRATEGIES: dict[str, type[Strategy]] = {
     "least_confidence": LeastConfidence,
     "margin": Margin,
     "entropy": Entropy,
+    "seq_least_confidence": SequenceLeastConfidence,
+    "mnlp": Mnlp,
+    "token_entropy": TokenEntropy,
+    "total_token_entropy": TotalTokenEntropy,
+    "sequence_entropy": SequenceEntropy,
+    "nbest_entropy": NBestEntropy,
+    "sequence_margin": SequenceMargin,
+    "token_lc": TokenLeastConfidence,
+    "token_margin": TokenMargin,
+    "entity_uncertainty": EntityUncertainty,
     "coreset": Coreset,
     "typiclust": TypiClust,
+    "embedding_kmeans": EmbeddingKMeans,
+    "bert_km": BertKM,
     "badge": Badge,
+    "cal": Cal,
 }
 
 

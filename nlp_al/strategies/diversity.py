@@ -9,6 +9,7 @@ from nlp_al.strategies.base import Group, Selection, Strategy
 
 if TYPE_CHECKING:
     import torch
+    from torch import Tensor
 
     from nlp_al.signals import Signals
 
@@ -97,3 +98,57 @@ class TypiClust(Strategy):
             squared=self.squared,
         )
         return Selection(picks)
+
+
+@dataclass(frozen=True)
+class EmbeddingKMeans(Strategy):
+    """As many clusters as are asked for, and of each the member nearest to its mean; the largest cluster first.
+
+    restarts: how many seedings are tried, with up to 50 clusters; above that mini-batches are used, with one.
+    Where points coincide there are fewer clusters: then the second nearest members follow, and so on.
+    Use when: a batch should be spread like the pool itself, outliers left aside. Needs: embeddings. Cost: a k-means.
+    Reference: Xu et al. 2003, Representative Sampling for Text Classification Using Support Vector Machines.
+    """
+
+    restarts: int = 10
+
+    family: ClassVar[str] = "diversity"
+    reference: ClassVar[str] = "Xu et al. 2003, Representative Sampling for Text Classification"
+    needs: ClassVar[frozenset[str]] = frozenset({"embeddings"})
+    group: ClassVar[Group] = "seeded"
+    nested: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        if self.restarts < 1:
+            raise ValueError(f"restarts is {self.restarts}; it must be at least 1.")
+
+    def points(self, signals: Signals) -> Tensor:
+        """float[n, d]: what is clustered."""
+        assert signals.embeddings is not None
+        return signals.embeddings
+
+    def choose(self, signals: Signals, count: int, generator: torch.Generator) -> Selection:
+        """Clusters the pool alone: what is labelled does not repel."""
+        from nlp_al.selection.kmeans import central_members, kmeans_labels
+
+        points = self.points(signals)
+        return Selection(central_members(points, kmeans_labels(points, count, generator, self.restarts), count))
+
+
+@dataclass(frozen=True)
+class BertKM(EmbeddingKMeans):
+    """`embedding_kmeans` on directions of embeddings that were never fine-tuned.
+
+    restarts: how many seedings are tried, with up to 50 clusters; above that mini-batches are used, with one.
+    Use when: nothing is labelled yet, as a cold start. Needs: pretrained embeddings. Cost: a k-means.
+    Reference: Yuan, Lin & Boyd-Graber 2020, arXiv 2010.09535.
+    """
+
+    reference: ClassVar[str] = "Yuan, Lin & Boyd-Graber 2020, arXiv 2010.09535"
+    needs: ClassVar[frozenset[str]] = frozenset({"pretrained"})
+
+    def points(self, signals: Signals) -> Tensor:
+        """float[n, d]: embeddings of length 1."""
+        import torch
+
+        return torch.nn.functional.normalize(signals.before_training()[0], dim=1)

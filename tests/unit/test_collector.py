@@ -1,5 +1,7 @@
 """The one pass over examples: what it returns does not depend on how the work is cut up."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from helpers import some_rows, tiny_model
@@ -7,9 +9,11 @@ from helpers import some_rows, tiny_model
 from nlp_al.config import TRAINING_DEFAULTS, Training
 from nlp_al.pool import Example
 from nlp_al.signals import Signals
-from nlp_al.signals.collector import PROVIDERS, collect, concat
+from nlp_al.signals.collector import PROVIDERS, collect
 from nlp_al.signals.loading import load_tokenizer
+from nlp_al.signals.merging import ordered
 from nlp_al.tasks import make_task
+from nlp_al.testing import synthetic_signals
 from nlp_al.training.full import FineTuned, load_model
 
 FIELDS = {"probs", "embeddings", "gradients"}
@@ -64,7 +68,7 @@ def test_each_example_alone_says_the_same(case):
     make, pool = case
     model = make(8)
     together = collect(model, pool, FIELDS, generator())
-    alone = concat([collect(model, [example], FIELDS, generator()) for example in pool])
+    alone = ordered([([at], collect(model, [example], FIELDS, generator())) for at, example in enumerate(pool)])
     assert_same(together, alone)
 
 
@@ -122,3 +126,23 @@ def test_a_provider_of_others_is_asked_like_ours(folder, monkeypatch):
 def test_nothing_to_score_is_no_error(case):
     make, _ = case
     assert len(collect(make(), [], {"probs"}, generator())) == 0
+
+
+@pytest.mark.parametrize("shape", ["single", "multi", "sequence", "ranking"])
+def test_batches_in_any_order_give_the_whole_record(shape):
+    whole = synthetic_signals(shape, 11, labelled=0)
+    shuffled = torch.randperm(11, generator=generator()).split(3)
+    # A ranking batch is as wide as its own widest row.
+    parts = []
+    for members in shuffled:
+        part = whole.take(members)
+        if part.options is not None:
+            part = replace(part, probs=part.probs[:, : int(part.options.max())])
+        parts.append((members.tolist(), part))
+    again = ordered(parts)
+    assert parts == []
+    torch.testing.assert_close(again.decisions.masked, whole.decisions.masked[:, : again.probs.shape[1]])
+    for name in ("offsets", "options", "embeddings", "pretrained", "askable"):
+        assert getattr(whole, name) is None or torch.equal(getattr(again, name), getattr(whole, name))
+    for one, other in zip(again.gradients, whole.gradients, strict=True):
+        assert torch.equal(one, other)

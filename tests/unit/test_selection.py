@@ -6,9 +6,12 @@ import pytest
 import torch
 from torch import Tensor
 
+from nlp_al.selection import divergences, kmeans
+from nlp_al.selection.divergences import jensen_shannon, kullback_leibler, mean_divergence
 from nlp_al.selection.kcenter import k_center
-from nlp_al.selection.kmeans import kmeans_labels
+from nlp_al.selection.kmeans import central_members, kmeans_labels
 from nlp_al.selection.kmeanspp import kmeans_plus_plus, squared_norms
+from nlp_al.selection.neighbours import nearest
 from nlp_al.selection.topk import top
 from nlp_al.selection.typicality import typical_of_clusters, typicality
 from nlp_al.signals import Gradients
@@ -364,3 +367,84 @@ def test_clusters_of_few_distinct_points() -> None:
     assert kmeans_labels(torch.ones(3, 2), 7, seeded(0)).shape == (3,)
     assert kmeans_labels(torch.ones(0, 2), 3, seeded(0)).shape == (0,)
     assert kmeans_labels(torch.ones(70, 2), 60, seeded(0)).shape == (70,)
+
+
+def naive_central(points: Tensor, assigned: Tensor, count: int) -> list[int]:
+    clusters = [torch.nonzero(assigned == c).flatten().tolist() for c in range(int(assigned.max()) + 1)]
+    for members in clusters:
+        mean = points[members].double().mean(0)
+        members.sort(key=lambda at, mean=mean: (float((points[at] - mean).square().sum()), at))
+    clusters.sort(key=lambda members: -len(members))
+    picks: list[int] = []
+    while any(clusters):
+        picks += [members.pop(0) for members in clusters if members]
+    return picks[:count]
+
+
+@pytest.mark.parametrize("at_once", [1, 7, 4096])
+def test_central_members_equal_the_naive_form(at_once: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kmeans, "_ROWS_AT_ONCE", at_once)
+    points = torch.cat([normal(50, 6), normal(50, 6)[:9]])  # with copies
+    assigned = torch.randint(0, 7, (59,), generator=seeded(1))
+    assigned[assigned == 3] = 4  # a number without members
+    for count in (0, 1, 6, 20, 59, 80):
+        assert central_members(points, assigned, count).tolist() == naive_central(points, assigned, count)
+
+
+def test_central_members_on_a_line() -> None:
+    """Clusters 0, 1, 5 (mean 2) and 10, 11: the nearest of each, the larger first, then what comes second."""
+    points = torch.tensor([[10.0], [0.0], [1.0], [5.0], [11.0]])
+    assert central_members(points, torch.tensor([0, 1, 1, 1, 0]), 5).tolist() == [2, 0, 1, 4, 3]
+
+
+def test_equal_points_come_in_their_order() -> None:
+    for width in (1, 7, 384):
+        points = normal(1, width).repeat(101, 1)
+        assert central_members(points, torch.zeros(101, dtype=torch.int64), 101).tolist() == list(range(101))
+    assert central_members(torch.ones(0, 2), torch.zeros(0, dtype=torch.int64), 3).tolist() == []
+
+
+# --- neighbours and divergences
+
+
+@pytest.mark.parametrize("rows", [1, 7, 65_536])
+def test_neighbours_equal_a_sort_of_all_distances(rows: int) -> None:
+    points, others = normal(40, 5), normal(30, 5, seed=1)
+    with blocks_of(rows):
+        found = nearest(points, others, 6)
+    assert torch.equal(found, torch.cdist(points.double(), others.double()).argsort(1)[:, :6])
+    assert nearest(points, others, 99).shape == (40, 30)
+    assert nearest(points[:0], others, 3).shape == (0, 3)
+
+
+@pytest.mark.parametrize("width", [1, 7, 384])
+def test_of_neighbours_as_near_the_lowest_come_first(width: int) -> None:
+    one = normal(1, width)
+    others = torch.cat([normal(3, width, seed=1) + 50, one.repeat(70, 1), one.repeat(40, 1) + 1e-3])
+    for points in (one.repeat(101, 1), others[3:]):
+        assert torch.equal(nearest(points, others, 5)[0], torch.arange(3, 8))
+    assert bool((nearest(one.repeat(101, 1), others, 5) == torch.arange(3, 8)).all())
+
+
+def test_divergences_by_hand() -> None:
+    """KL((.9, .1) ‖ (.5, .5)) = .9 ln 1.8 + .1 ln .2; of two certain, different ones JS is ln 2."""
+    p, q = torch.tensor([[0.9, 0.1], [0.5, 0.5]], dtype=torch.float64)
+    assert float(kullback_leibler(p, q)) == pytest.approx(0.368064, abs=1e-6)
+    assert float(kullback_leibler(q, p)) == pytest.approx(0.510826, abs=1e-6)
+    assert float(jensen_shannon(p, q)) == pytest.approx(float(jensen_shannon(q, p)))
+    sure = torch.eye(2, dtype=torch.float64)
+    assert float(jensen_shannon(sure[0], sure[1])) == pytest.approx(0.693147, abs=1e-6)
+    assert float(kullback_leibler(sure[0], q)) == pytest.approx(0.693147, abs=1e-6)
+
+
+@pytest.mark.parametrize("at_once", [1, 2**20])
+def test_the_mean_divergence_equals_a_loop(at_once: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(divergences, "_FLOATS_AT_ONCE", at_once)
+    here, there = normal(12, 2, 3).double().softmax(2), normal(5, 2, 3, seed=1).double().softmax(2)
+    found = torch.randint(0, 5, (12, 4), generator=seeded(0))
+    expected = [
+        sum(float(kullback_leibler(there[j, a], here[i, a])) for j in found[i] for a in range(2)) / 8 for i in range(12)
+    ]
+    torch.testing.assert_close(
+        mean_divergence(here, there, found, kullback_leibler), torch.tensor(expected, dtype=torch.float64)
+    )

@@ -14,7 +14,7 @@ from nlp_al import strategies
 from nlp_al.decisions import segment_sum
 from nlp_al.selection import in_blocks
 from nlp_al.selection.topk import top
-from nlp_al.signals import SignalError, Signals
+from nlp_al.signals import OPTIONAL, SignalError, Signals
 from nlp_al.strategies import STRATEGIES, Selection, Strategy, make_strategy
 from nlp_al.strategies.base import SHAPES
 from nlp_al.strategies.uncertainty import Margin
@@ -22,6 +22,10 @@ from nlp_al.testing import check_strategy, synthetic_signals
 
 # Three documents, three classes: sure, torn between two, no idea.
 P = torch.tensor([[0.7, 0.2, 0.1], [0.5, 0.45, 0.05], [0.34, 0.33, 0.33]])
+
+
+def seeded(seed: int) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
 
 
 def select(name: str, signals: Signals, size: float, seed: int = 0, **parameters: object) -> list[int]:
@@ -45,6 +49,8 @@ def test_every_strategy_keeps_the_promises(name: str) -> None:
         make_strategy("coreset", metric="cosine"),
         make_strategy("badge", deterministic=True),
         make_strategy("typiclust", min_cluster_size=1, squared=True, max_clusters=5),
+        make_strategy("embedding_kmeans", restarts=1),
+        *(make_strategy("cal", neighbours=neighbours) for neighbours in (1, 100)),
     ],
     ids=repr,
 )
@@ -68,12 +74,14 @@ def test_the_registry_is_a_dict_of_classes_that_tell_what_they_are() -> None:
 @pytest.mark.parametrize(
     ("name", "parameters", "says"),
     [
-        ("badg", {}, "no strategy 'badg'.*'badge'.*coreset, entropy"),
+        ("badg", {}, "no strategy 'badg'.*'badge'.*coreset, embedding_kmeans, entity"),
         ("badge", {"temperature": 1}, "badge has no parameter 'temperature'; its parameters are: deterministic"),
         ("random", {"seed": 1}, "its parameters are: none"),
         ("badge", {"deterministic": "yes"}, "deterministic of strategy badge is 'yes'; it must be true or false"),
         ("typiclust", {"neighbours": True}, "neighbours of strategy typiclust is True; it must be a whole number"),
         ("typiclust", {"neighbours": 0}, "Strategy typiclust: neighbours is 0; it must be at least 1"),
+        ("embedding_kmeans", {"restarts": 0}, "restarts is 0; it must be at least 1"),
+        ("cal", {"neighbours": 0}, "neighbours is 0; it must be at least 1"),
         ("coreset", {"metric": "l1"}, "Strategy coreset: metric is 'l1'; it must be euclidean or cosine"),
         ("entropy", {"agg": "median"}, "agg is 'median'; it must be one of mean, sum, max, topm"),
     ],
@@ -192,6 +200,143 @@ def test_typiclust_never_takes_an_outlier_while_a_dense_cluster_is_uncovered() -
         assert 60 not in select("typiclust", signals, 4, seed)
 
 
+def blobs_of(sizes: list[int]) -> Tensor:
+    """Blobs of different sizes, far apart."""
+    at = 100.0 * torch.arange(len(sizes))
+    return torch.cat([torch.randn(size, 2, generator=seeded(int(x))) + x for size, x in zip(sizes, at, strict=True)])
+
+
+def test_embedding_kmeans_takes_the_middle_of_each_blob_the_largest_first() -> None:
+    points, blobs = blobs_of([5, 9, 7]), [range(5), range(5, 14), range(14, 21)]
+    found = select("embedding_kmeans", Signals(embeddings=points), 3)
+    expected = [
+        min(blob, key=lambda at, blob=blob: float((points[at] - points[list(blob)].mean(0)).norm()))
+        for blob in (blobs[1], blobs[2], blobs[0])
+    ]
+    assert found == expected
+    labelled = Signals(embeddings=points[found])
+    assert select("embedding_kmeans", Signals(embeddings=points, labelled=labelled), 3) == found
+
+
+def test_embedding_kmeans_keeps_the_tightest_clusters_of_its_restarts() -> None:
+    points = torch.randn(200, 2, generator=seeded(0))
+
+    def spread(restarts: int) -> float:
+        picks = select("embedding_kmeans", Signals(embeddings=points), 20, restarts=restarts)
+        return float(torch.cdist(points, points[picks]).amin(1).square().sum())
+
+    assert spread(30) < spread(1)
+
+
+def test_bert_km_looks_at_directions_from_before_training() -> None:
+    """Three directions, the first at lengths that are far apart; fine-tuned embeddings change nothing."""
+    turn = torch.tensor([0.0, 2.0, 4.0]).repeat_interleave(6) + 0.05 * torch.randn(18, generator=seeded(0))
+    points = torch.stack([turn.cos(), turn.sin()], 1) * torch.tensor([50.0, 100.0] * 3 + [0.1] * 12)[:, None]
+    found = select("bert_km", Signals(pretrained=points, embeddings=torch.zeros(18, 3)), 3)
+    assert sorted(at // 6 for at in found) == [0, 1, 2]
+    assert select("bert_km", Signals(pretrained=points, embeddings=torch.randn(18, 3)), 3) == found
+    assert select("bert_km", Signals(embeddings=points), 3) == found  # where nothing was fine-tuned
+
+
+# --- cal
+
+
+def cal(signals: Signals, **parameters: object) -> Tensor:
+    found = make_strategy("cal", **parameters).select(signals, len(signals), torch.Generator()).scores
+    assert found is not None
+    return found
+
+
+NEAR = torch.tensor([[1.0, 0.0], [0.0, 1.0]])
+
+
+def test_cal_compares_with_the_labelled_neighbours() -> None:
+    """KL((.9, .1) ‖ (.5, .5)) and KL((.8, .2) ‖ (.5, .5)) have the mean .280404; the other way round it is .366985."""
+    half = torch.tensor([[0.5, 0.5]])
+    known = Signals(probs=torch.tensor([[0.9, 0.1], [0.8, 0.2], [0.5, 0.5]]), embeddings=NEAR[[0, 0, 1]])
+    signals = Signals(probs=half, embeddings=NEAR[:1], labelled=known)
+    assert float(cal(signals, neighbours=2)) == pytest.approx(0.280404, abs=1e-6)
+    assert float(cal(signals)) == pytest.approx(0.280404 * 2 / 3, abs=1e-6)  # all three there are
+    assert float(cal(signals, neighbours=1)) == pytest.approx(0.368064, abs=1e-6)  # the tie goes to the lowest
+
+
+def test_cal_finds_neighbours_by_direction() -> None:
+    """(100, 1) lies beside (1, 0), not beside (60, 60), though that is nearer."""
+    known = Signals(probs=torch.tensor([[0.9, 0.1], [0.5, 0.5]]), embeddings=torch.tensor([[1.0, 0.0], [60.0, 60.0]]))
+    signals = Signals(probs=torch.tensor([[0.9, 0.1]]), embeddings=torch.tensor([[100.0, 1.0]]), labelled=known)
+    assert float(cal(signals, neighbours=1)) == pytest.approx(0.0, abs=1e-6)
+
+
+def test_cal_equals_a_loop_over_neighbours() -> None:
+    signals = synthetic_signals("single", 50, labelled=30)
+    here, there = (torch.nn.functional.normalize(s.embeddings, dim=1) for s in (signals, signals.labelled))
+    near = torch.cdist(here, there).argsort(1)[:, :10]
+    p, q = signals.labelled.probs[near], signals.probs[:, None]
+    torch.testing.assert_close(cal(signals), (p * (p / q).log()).sum(2).mean(1), rtol=1e-5, atol=1e-6)
+
+
+def test_cal_of_equal_predictions_is_zero_and_of_impossible_ones_a_number() -> None:
+    same = torch.tensor([[0.2, 0.3, 0.5]])
+    known = Signals(probs=same.repeat(4, 1), embeddings=torch.eye(4))
+    probs = torch.cat([same, torch.tensor([[0.0, 0.0, 1.0]])])
+    zero, large = cal(Signals(probs=probs, embeddings=torch.eye(4)[:2], labelled=known)).tolist()
+    assert zero == pytest.approx(0.0, abs=1e-6)
+    assert 10 < large < math.inf
+
+
+def test_cal_compares_labels_one_by_one() -> None:
+    """Two labels, yes with .9 and .2 against .5 and .2: KL .368064 and 0; their means have another one."""
+
+    def yes(*values: float) -> Tensor:
+        return torch.tensor([[v, 1 - v] for v in values])
+
+    two = torch.tensor([0, 2])
+    known = Signals(probs=yes(0.9, 0.2), offsets=two, embeddings=NEAR[:1])
+    signals = Signals(probs=yes(0.5, 0.2), offsets=two, embeddings=NEAR[:1], labelled=known)
+    assert float(cal(signals)) == pytest.approx(0.368064 / 2, abs=1e-6)
+
+
+def test_cal_compares_the_mean_of_the_words() -> None:
+    """Words (.7, .1, .2) and (.1, .7, .2) have the mean (.4, .4, .2) of a sentence of any other length."""
+    known = Signals(
+        probs=torch.tensor([[0.4, 0.4, 0.2], [0.0, 0.0, 1.0]]),
+        offsets=torch.tensor([0, 1, 1, 2]),  # the second has no words: it is nobody's neighbour
+        embeddings=NEAR[[0, 0, 1]],
+    )
+    words = torch.tensor([[0.7, 0.1, 0.2], [0.1, 0.7, 0.2]])
+    signals = Signals(probs=words, offsets=torch.tensor([0, 2]), embeddings=NEAR[:1], labelled=known)
+    assert float(cal(signals, neighbours=1)) == pytest.approx(0.0, abs=1e-6)
+    assert float(cal(signals, neighbours=2)) == pytest.approx(-math.log(0.2) / 2, abs=1e-5)
+
+
+def test_cal_compares_candidates_by_rank() -> None:
+    """With as many candidates everywhere, in any order and beside any padding: the divergence of sorted ones."""
+    three = torch.tensor([3])
+    known = Signals(probs=torch.tensor([[0.2, 0.7, 0.1]]), options=three, embeddings=NEAR[:1])
+    pool = torch.tensor([[0.3, 0.2, 0.5, 9.0]])
+    signals = Signals(probs=pool, options=three, embeddings=NEAR[:1], labelled=known)
+    expected = 0.7 * math.log(0.7 / 0.5) + 0.2 * math.log(0.2 / 0.3) + 0.1 * math.log(0.1 / 0.2)
+    assert float(cal(signals)) == pytest.approx(expected, abs=1e-6)
+
+
+def test_cal_compares_the_best_candidate_with_the_rest_where_their_number_varies() -> None:
+    """Best against rest are (.9, .1) and (.5, .5), whose mean is (.7, .3): half of each divergence from it."""
+    known = Signals(probs=torch.tensor([[0.1, 0.9, 9.0]]), options=torch.tensor([2]), embeddings=NEAR[:1])
+    signals = Signals(
+        probs=torch.tensor([[0.3, 0.2, 0.5]]), options=torch.tensor([3]), embeddings=NEAR[:1], labelled=known
+    )
+    sure = 0.9 * math.log(0.9 / 0.7) + 0.1 * math.log(0.1 / 0.3)
+    torn = 0.5 * math.log(0.5 / 0.7) + 0.5 * math.log(0.5 / 0.3)
+    assert float(cal(signals)) == pytest.approx((sure + torn) / 2, abs=1e-6)
+
+
+def test_with_nothing_labelled_cal_takes_the_least_certain() -> None:
+    signals = Signals(probs=P, embeddings=torch.ones(3, 2))
+    assert select("cal", signals, 2) == [2, 1]
+    nothing = Signals(probs=P[:0], embeddings=torch.ones(0, 2))
+    assert select("cal", replace(signals, labelled=nothing), 2) == [2, 1]
+
+
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])
 @pytest.mark.parametrize("name", sorted(STRATEGIES))
 def test_other_precisions_are_served(name: str, dtype: torch.dtype) -> None:
@@ -200,7 +345,9 @@ def test_other_precisions_are_served(name: str, dtype: torch.dtype) -> None:
     assert made.embeddings is not None
     turned = made.embeddings.T.contiguous().T.to(dtype)
     assert not turned.is_contiguous()
-    signals = Signals(probs=made.probs.to(dtype), embeddings=turned, labelled=Signals(embeddings=turned[:3].float()))
+    probs = made.probs.to(dtype)
+    known = Signals(probs=probs[:3].float(), embeddings=turned[:3].float())
+    signals = Signals(probs=probs, embeddings=turned, labelled=known)
     assert len(set(select(name, signals, 7))) == 7
 
 
@@ -513,9 +660,10 @@ def test_the_harness_names_the_promise_that_is_broken(broken: type[Strategy], sa
 
 def test_missing_fields_are_refused_by_select() -> None:
     for name, chosen in STRATEGIES.items():
-        for need in chosen.needs:
+        for need in chosen.needs - OPTIONAL:
+            others = {other: torch.ones(3, 2) for other in chosen.needs - OPTIONAL - {need}}
             with pytest.raises(SignalError, match=need):
-                select(name, Signals(count=3), 1)
+                select(name, Signals(count=3, **others), 1)
 
 
 def test_synthetic_signals_know_four_shapes() -> None:

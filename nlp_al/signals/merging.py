@@ -1,0 +1,79 @@
+"""Records put together: fields about the same examples, and batches of different ones."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import fields
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from nlp_al.signals import OPTIONAL, PER_EXAMPLE, Gradients, Signals, take_rows
+
+
+def merge(parts: Sequence[Signals]) -> Signals:
+    """One record out of records about the same examples."""
+    values = {f.name: value for part in parts for f in fields(Signals) if (value := getattr(part, f.name)) is not None}
+    return Signals(**values)
+
+
+def ordered(batches: list[tuple[list[int], Signals]]) -> Signals:
+    """One record out of batches with the same fields, each with the positions of its examples.
+
+    Takes each batch out of the list as it copies it, so that no field is held twice.
+    """
+    if len(batches) == 1 and batches[0][0] == list(range(len(batches[0][0]))):
+        return batches[0][1]
+    count = sum(len(members) for members, _ in batches)
+    first = batches[0][1]
+    values: dict[str, Any] = {"count": count, **{name: getattr(first, name) for name in OPTIONAL}}
+    for name in PER_EXAMPLE:
+        if (known := getattr(first, name)) is not None:
+            values[name] = known.new_empty((count, *known.shape[1:]))
+    if first.probs is not None:
+        values["offsets"] = _offsets(batches, count, "offsets")
+        values["probs"] = _rows(first.probs, values["offsets"], max(_columns(part) for _, part in batches))
+        if first.options is not None:
+            values["options"] = first.options.new_empty(len(values["probs"]))
+    if first.gradients is not None:
+        offsets = _offsets(batches, count, "gradients")
+        r, h = (_rows(factor, offsets, factor.shape[1]) for factor in first.gradients[:2])
+        values["gradients"] = Gradients(r, h, offsets)
+    while batches:
+        members, part = batches.pop()
+        _copy(part, torch.tensor(members), values)
+    return Signals(**values)
+
+
+def _columns(part: Signals) -> int:
+    assert part.probs is not None
+    return part.probs.shape[1]
+
+
+def _offsets(batches: Sequence[tuple[list[int], Signals]], count: int, name: str) -> Tensor:
+    lengths = torch.zeros(count + 1, dtype=torch.int64)
+    for members, part in batches:
+        held: Any = getattr(part, name)
+        lengths[torch.tensor(members) + 1] = (held[2] if name == "gradients" else held).diff()
+    return lengths.cumsum(0)
+
+
+def _rows(like: Tensor, offsets: Tensor, columns: int) -> Tensor:
+    """Zeros where a batch has fewer columns: what is no option is never read."""
+    return like.new_zeros((int(offsets[-1]), columns))
+
+
+def _copy(part: Signals, members: Tensor, values: dict[str, Any]) -> None:
+    for name in PER_EXAMPLE:
+        if name in values:
+            values[name][members] = getattr(part, name)
+    if part.probs is not None:
+        rows, _ = take_rows(values["offsets"], members)
+        values["probs"][rows, : part.probs.shape[1]] = part.probs
+        if part.options is not None:
+            values["options"][rows] = part.options
+    if part.gradients is not None:
+        r, h, offsets = values["gradients"]
+        rows, _ = take_rows(offsets, members)
+        r[rows], h[rows] = part.gradients[0], part.gradients[1]

@@ -39,9 +39,9 @@ from nlp_al.bench import Bench
 from nlp_al.config import Config, read_config
 from nlp_al.pool import Example
 from nlp_al.signals.collector import collect
-from nlp_al.signals.features import READ, batches_by_length
+from nlp_al.signals.features import batches_by_length
 from nlp_al.signals.loading import load_tokenizer
-from nlp_al.tasks import Rows
+from nlp_al.tasks import READ, Rows
 from nlp_al.training.full import FineTuned, load_model
 
 FIELDS = ("probs", "embeddings", "gradients")
@@ -95,7 +95,7 @@ def cases(options: argparse.Namespace) -> tuple[dict[str, Callable[[], object]],
     generator = torch.Generator().manual_seed(0)
 
     def encoded() -> list[dict[str, Any]]:
-        return bench.task.encode(tokenizer, texts)
+        return [piece for own in bench.task.encode(tokenizer, texts) for piece in own]
 
     def padded(encodings: list[dict[str, Any]], members: Sequence[int]) -> dict[str, torch.Tensor]:
         batch = bench.task.pad(tokenizer, [encodings[i] for i in members])

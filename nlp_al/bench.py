@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -11,7 +12,7 @@ from nlp_al.dataset import label_names, load_splits
 from nlp_al.errors import UserError
 from nlp_al.pool import Example, Pool, price
 from nlp_al.processes import processes
-from nlp_al.signals.features import Encoder
+from nlp_al.signals.features import Pretrained
 from nlp_al.tasks import Task, make_task
 
 
@@ -21,23 +22,49 @@ class Bench:
 
     task: Task
     splits: dict[str, list[Example]]
-    encoder: Encoder
+    encoder: Pretrained
 
     @classmethod
     def of(cls, config: Config) -> Bench:
         """Loads the data; UserError where something is wrong with it."""
         task = make_task(config.task, config.task_options)
         splits = load_splits(config.dataset, task, config.labels)
+        if processes().is_main_process:
+            for remark in task.remarks():
+                print(remark, flush=True)
+        splits = task.complete(splits, config.model)
         task = task.with_labels(label_names(task, splits, config.labels))
         train = splits["train"]
         doubles = len(train) - len({example.key for example in train})
         if doubles and processes().is_main_process:
             print(f"{doubles} of {len(train)} rows of train repeat the text of another one.", flush=True)
-        return cls(task, splits, Encoder(config.model, task))
+        encoder = Pretrained(config.model, task)
+        if processes().is_main_process and (told := cut_texts(task, encoder.tokenizer, train)):
+            print(told, flush=True)
+        return cls(task, splits, encoder)
 
     def gold(self, split: str) -> list[tuple[Example, Any]]:
         """Examples of a split that have a gold label, with it."""
         return [(example, example.label) for example in self.splits.get(split, []) if example.label is not None]
+
+
+LOOKED_AT = 1000
+"""Examples whose tokens are counted to say how many lose some."""
+
+
+def cut_texts(task: Task, tokenizer: Any, examples: Sequence[Example]) -> str | None:
+    """How many examples are longer than what the model reads, in a sentence; None where none is."""
+    some = sorted(examples, key=lambda e: e.key)[:LOOKED_AT]  # by hash: a random part, and the same each time
+    units = [(at, unit) for at, example in enumerate(some) for unit in task.units(example.inputs)]
+    cut = task.too_long(tokenizer, [unit for _, unit in units])
+    share = len({at for (at, _), long in zip(units, cut, strict=True) if long}) / len(some)
+    if share == 0:
+        return None
+    rounded = "less than 1%" if share < 0.01 else f"{share:.0%}"
+    about = "" if len(some) == len(examples) or share < 0.01 else "about "
+    limits = {n: v for n, v in vars(task.options).items() if n in ("max_length", "max_response_length")}
+    told = " or ".join(f"{name} ({value} tokens)" for name, value in limits.items())
+    return f"{about}{rounded} of train is longer than {told}, and is cut.".capitalize()
 
 
 def make_pool(config: Config, bench: Bench, annotator: Annotator) -> tuple[Pool, dict[str, Any]]:
@@ -54,7 +81,7 @@ def make_pool(config: Config, bench: Bench, annotator: Annotator) -> tuple[Pool,
                 f"The annotator is oracle, but row {bare} of the split train has no label (column for "
                 f"dataset.columns.{list(bench.task.columns)[-1]}); give every row one, or take the annotator jsonl."
             )
-        if len({name for e in train for name in bench.task.names_in(e.label)}) < 2:
+        if bench.task.only_label([e.label for e in train]) is not None:
             raise UserError("All rows of train have the same label; an oracle needs at least two classes.")
         gold = {e.id: e.label for e in train}
         train = [replace(e, label=None) for e in train]

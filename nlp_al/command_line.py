@@ -7,7 +7,7 @@ import itertools
 import re
 import textwrap
 from collections.abc import Sequence
-from dataclasses import fields
+from dataclasses import fields, is_dataclass
 from typing import Any
 
 from nlp_al.errors import UserError
@@ -130,17 +130,20 @@ def help_text(about: str, only: str | None = None) -> str:
         lines += ["", f"With annotator: {name}", "", *_entries("annotator", annotator)]
     lines += ["", "Many runs in one process, features shared:", ""]
     lines += _entry("sweep.KEY", "values of any key, as a,b,c: a run for each; several --sweep.KEY multiply")
-    return "\n".join([*lines, "", f"Strategies: {', '.join(STRATEGIES)} (more: nlp-al strategies)"])
+    known = textwrap.wrap(f"Strategies: {', '.join(STRATEGIES)} (more: nlp-al strategies)", 116)
+    return "\n".join([*lines, "", *known])
 
 
 def _entries(section: str, kind: Any) -> list[str]:
     """The settings that the fields of a dataclass, or of one of its instances, are."""
-    return [
-        line
-        for f in fields(kind)
-        if f.metadata
-        for line in _entry(f"{section}.{f.name}", f.metadata["help"], getattr(kind, f.name, f.default))
-    ]
+    lines = []
+    for f in fields(kind):
+        default = getattr(kind, f.name, f.default)
+        if is_dataclass(default):
+            lines += _entries(f"{section}.{f.name}", default)
+        elif f.metadata:
+            lines += _entry(f"{section}.{f.name}", f.metadata["help"], default)
+    return lines
 
 
 def _entry(name: str, text: str, default: Any = None) -> list[str]:
@@ -150,4 +153,4 @@ def _entry(name: str, text: str, default: Any = None) -> list[str]:
     default = getattr(default, "name", default)
     if isinstance(default, (str, int, float)) and default != "":
         text += f" [{_tag(default)}]"
-    return textwrap.wrap(f"--{name:<30}{text}", 116, initial_indent="  ", subsequent_indent=" " * 34)
+    return textwrap.wrap(f"--{name:<29} {text}", 116, initial_indent="  ", subsequent_indent=" " * 34)

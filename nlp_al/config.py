@@ -15,7 +15,7 @@ from nlp_al.annotation import make_annotator
 from nlp_al.errors import UserError
 from nlp_al.source import Dataset, check_weights, home, read_dataset, rooted
 from nlp_al.strategies import STRATEGIES, Strategy, strategy_class
-from nlp_al.tasks import make_task, task_class
+from nlp_al.tasks import make_task
 from nlp_al.training.arguments import TRAINING_DEFAULTS, checked
 from nlp_al.values import about, build, convert, read_yaml, shown, suggest
 
@@ -61,24 +61,47 @@ class Stop:
 
 
 @dataclass(frozen=True)
+class Lora:
+    """Low-rank adapters, for mode lora and final lora."""
+
+    r: int = about("rank of the adapters", 16)
+    alpha: int = about("their scale is alpha / r", 32)
+    dropout: float = about("dropout before them", 0.05)
+    target_modules: list[str] | None = about("last parts of the layers' names; null: every linear layer of the encoder")
+
+    def __post_init__(self) -> None:
+        for name in ("r", "alpha"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1.")
+        if not 0.0 <= self.dropout < 1.0:
+            raise ValueError(f"dropout is {self.dropout}; it must be at least 0 and below 1.")
+
+
+@dataclass(frozen=True)
 class Training:
     """How the model is fitted. Every other key of this section is one of transformers.TrainingArguments."""
 
-    mode: Literal["full", "frozen"] = about(
-        "full: fine-tune all weights each round, or frozen: fit a head only", "full"
+    mode: Literal["full", "lora", "frozen"] = about(
+        "full: fine-tune all weights each round, lora: adapters, or frozen: fit a head only", "full"
     )
-    final: Literal["full", "none"] = about(
-        "full or none: what is fitted on all labels at the end of a frozen run", "full"
+    final: Literal["full", "lora", "none"] = about(
+        "full, lora or none: what is fitted on all labels at the end of a frozen run", "full"
     )
     init: Literal["pretrained", "last"] = about(
-        "pretrained or last: weights that each round starts from, in full mode", "pretrained"
+        "pretrained or last: weights that each round starts from, in full and lora mode", "pretrained"
     )
+    lora: Lora = about("the adapters", Lora())
     min_steps: int = about("floor on gradient steps, so that few labels converge too; 0: none", 100)
     arguments: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.min_steps < 0:
             raise ValueError(f"min_steps is {self.min_steps}; it must be at least 0.")
+
+    @property
+    def adapts(self) -> bool:
+        """Whether fine-tuning trains adapters."""
+        return self.mode == "lora" or (self.mode == "frozen" and self.final == "lora")
 
 
 @dataclass(frozen=True)
@@ -93,7 +116,7 @@ class Annotator:
 class Config:
     """All that a run depends on."""
 
-    task: str = about("text-classification or token-classification; each recipe fills in its own", "")
+    task: str = about("the kind of task; each recipe fills in its own", "")
     task_options: dict[str, Any] = about("options of the task, below", factory=dict)
     model: str = about("Hub id, local folder, or pkg:module/path for weights that an installed package ships", "")
     labels: dict[str, str] | None = about(
@@ -137,11 +160,13 @@ def read_config(values: dict[str, Any], base: Path) -> Config:
     plain = {name: convert(str, values[name], name) for name in ("task", "model", "run_dir") if values.get(name)}
     check_weights(plain["model"])
     task = make_task(plain["task"], values.get("task_options", {}))
+    if not task.named and values.get("labels") is not None:
+        raise UserError(f"labels is given, but {task.name} has no fixed labels; leave it out.")
     config = Config(
         **plain,
         task_options=asdict(task.options),
-        labels=_labels(values.get("labels")),
-        dataset=read_dataset(values["dataset"], {"id", *task.columns}),
+        labels=_labels(values.get("labels"), task.fewest),
+        dataset=read_dataset(values["dataset"], {"id", *task.columns}, task.several),
         initial=_stage(values.get("initial", NAMES["initial"]), "initial"),
         strategy=_stages(values.get("strategy", NAMES["strategy"])),
         loop=build(Loop, values.get("loop"), "loop"),
@@ -157,7 +182,7 @@ def read_config(values: dict[str, Any], base: Path) -> Config:
 
 def _check_strategies(config: Config) -> None:
     """Each strategy serves the task, the first one needs no model, and no stage starves the next."""
-    shape = task_class(config.task).shape
+    shape = make_task(config.task, config.task_options).shape
     stages = [("strategy" if len(config.strategy) == 1 else f"strategy[{i}]", s) for i, s in enumerate(config.strategy)]
     for key, stage in (("initial", config.initial), *stages):
         strategy = _strategy(key, stage)
@@ -184,7 +209,7 @@ def _strategy(key: str, stage: Stage) -> Strategy:
     return build(kind, stage.parameters, key)
 
 
-def _labels(value: Any) -> dict[str, str] | None:
+def _labels(value: Any, fewest: int) -> dict[str, str] | None:
     if value is None:
         return None
     if not isinstance(value, (dict, list)) or not value:
@@ -195,12 +220,15 @@ def _labels(value: Any) -> dict[str, str] | None:
             raise UserError(f"labels holds {shown(name)}; a label must be text: put it in quotes.")
     if len({str(name) for name in value}) < len(value):
         raise UserError("labels names the same label twice.")
-    if len(value) < 2:
+    if len(value) < fewest:
         raise UserError(f"labels names {shown(*value)} alone; a model needs at least two labels.")
     return {
         str(name): convert(str, "" if text is None else text, f"labels.{name}") for name, text in guidelines.items()
     }
 
+
+LORA_LEARNING_RATE = 5e-4
+"""Adapters start from zero and want about ten times the rate of whole weights."""
 
 NAMES = {"initial": "random", "strategy": "margin", "annotator": "oracle"}
 """The names that stand where a section gives none."""
@@ -240,6 +268,8 @@ def _training(value: Any) -> Training:
     own = {f.name for f in fields(Training)} - {"arguments"}
     made = build(Training, {name: item for name, item in values.items() if name in own}, "training")
     others = {name: item for name, item in values.items() if name not in own}
+    if made.adapts:
+        others = {"learning_rate": LORA_LEARNING_RATE, **others}
     return replace(made, arguments=checked(others, own))
 
 
@@ -250,7 +280,7 @@ def as_values(config: Config) -> dict[str, Any]:
         return {title: stage.name, **stage.parameters, **({"keep": stage.keep} if stage.keep else {})}
 
     stages = [named(stage) for stage in config.strategy]
-    training = {f.name: getattr(config.training, f.name) for f in fields(Training) if f.name != "arguments"}
+    training = {name: value for name, value in asdict(config.training).items() if name != "arguments"}
     return {
         "task": config.task,
         "task_options": config.task_options,

@@ -42,14 +42,14 @@ def load_splits(config: Dataset, task: Task, given: Mapping[str, str] | None = N
 
 def _load(config: Dataset, task: Task) -> Mapping[str, datasets.Dataset]:
     arguments = dict(config.arguments)
-    columns = {role: config.columns.get(role, role) for role in ("id", *task.columns)}
+    columns = [column for role in ("id", *task.columns) for column in _listed(config.columns.get(role, role))]
     if "data_files" in arguments:
         arguments["data_files"] = found_files(arguments["data_files"])
         if config.path == "json" and not JSON_READ_OTHERWISE & set(arguments):
-            check_json(_flat(arguments["data_files"]), columns.values())
+            check_json(_flat(arguments["data_files"]), columns)
     if config.path == "csv":
         # As text, or "None" and "N/A" would count as missing and the id 007 would become 7.
-        arguments = {"keep_default_na": False, "converters": dict.fromkeys(columns.values(), str), **arguments}
+        arguments = {"keep_default_na": False, "converters": dict.fromkeys(columns, str), **arguments}
     datasets.disable_progress_bars()
     logging.getLogger("datasets").setLevel(logging.CRITICAL)  # its errors come back as exceptions, told below
     loaded: dict[str, datasets.Dataset] = {}
@@ -73,6 +73,10 @@ def _parts(arguments: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
     if isinstance(files, dict):
         return [(name, {**arguments, "data_files": {name: item}, "split": name}) for name, item in files.items()]
     return [("", {name: value for name, value in arguments.items() if name != "split"})]
+
+
+def _listed(names: Any) -> list[str]:
+    return names if isinstance(names, list) else [names]
 
 
 def _label_role(task: Task) -> str:
@@ -123,14 +127,16 @@ def _examples(
     split: datasets.Dataset, name: str, columns: Mapping[str, Any], task: Task, given: Mapping[str, str] | None
 ) -> list[Example]:
     label_role, present = _label_role(task), set(split.column_names)
-    wanted = {role: columns.get(role, role) for role in (*task.columns, "id")}
-    for role, column in wanted.items():
-        optional = role == "id" or (role == label_role and name == "train" and given is not None)
-        if column not in present and (role in columns or not optional):
-            raise UserError(
-                f"The split {name} has no column {column!r} for dataset.columns.{role}: {suggest(column, present)}."
-            )
-    wanted = {role: column for role, column in wanted.items() if column in present}
+    wanted = {role: columns.get(role, role) for role in (*_roles(name, task, columns, present), "id")}
+    for role, names in wanted.items():
+        bare = role == label_role and name == "train" and (given is not None or not task.named)
+        optional = role == "id" or role in task.optional() or bare
+        for column in _listed(names):
+            if column not in present and (role in columns or not optional):
+                raise UserError(
+                    f"The split {name} has no column {column!r} for dataset.columns.{role}: {suggest(column, present)}."
+                )
+    wanted = {role: names for role, names in wanted.items() if present.issuperset(_listed(names))}
     label_names = _class_names(split, wanted.get(label_role), given)
     values = {role: _values(split, name, column) for role, column in wanted.items()}
     if label_names and all(_is_whole(value) for value in values[label_role]):
@@ -148,8 +154,25 @@ def _examples(
     return [Example(i, inputs, words, label) for i, (inputs, words, label) in zip(ids, made, strict=True)]
 
 
-def _values(split: datasets.Dataset, name: str, column: str) -> list[Any]:
+def _roles(split: str, task: Task, columns: Mapping[str, Any], present: set[str]) -> list[str]:
+    """The roles that this data set fills: all, but of `either` the one that the config names, or that is there."""
+    named = [role for role in task.either if role in columns]
+    if len(named) > 1:
+        raise UserError(f"dataset.columns names both {' and '.join(named)}; name the one that the model is to read.")
+    found = named or [role for role in task.either if role in present]
+    if task.either and not found:
+        raise UserError(
+            f"The split {split} has no column {' or '.join(map(repr, task.either))}: name one under "
+            f"dataset.columns.{' or '.join(task.either)}; there are: {', '.join(sorted(present))}."
+        )
+    return [role for role in task.columns if role not in task.either or role == found[0]]
+
+
+def _values(split: datasets.Dataset, name: str, column: str | list[str]) -> list[Any]:
     """A column as a list; one that `datasets` could give no type of its own to is no column for us."""
+    if isinstance(column, list):
+        parts = [_values(split, name, one) for one in column]
+        return [list(row) for row in zip(*parts, strict=True)]
     feature = split.features[column]
     if isinstance(getattr(feature, "feature", feature), getattr(datasets, "Json", ())):
         raise UserError(f"The column {column!r} of the split {name} mixes types of values; write all as one type.")
@@ -195,6 +218,8 @@ def label_names(task: Task, splits: Mapping[str, Sequence[Example]], given: Mapp
     Raises:
         UserError: they can't be derived, or a split holds a label that is none of them.
     """
+    if not task.named:
+        return []
     if given is None:
         bare = next((at + 1 for at, example in enumerate(splits["train"]) if example.label is None), None)
         if bare is not None:
@@ -205,6 +230,7 @@ def label_names(task: Task, splits: Mapping[str, Sequence[Example]], given: Mapp
         names = sorted({n for e in splits["train"] for n in task.names_in(e.label)}, key=_natural)
     else:
         names = list(given)
+    names = task.label_set(names)
     known = set(names)
     for split, examples in splits.items():
         for at, example in enumerate(examples):

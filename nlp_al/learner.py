@@ -51,7 +51,8 @@ class ActiveLearner:
         self.store: RunDirectory | None = None
         self.round = 0
         self.model: Scorer | None = None
-        self.only_class: str | None = None
+        self.only_label: Any = None
+        self._strange: set[str] = set()
 
     def run(self) -> None:
         """All rounds that are left, then the final model.
@@ -62,7 +63,7 @@ class ActiveLearner:
         with self.opened():
             while not self._finished():
                 self._round()
-            if self.config.training.final == "full":
+            if self.config.training.final != "none":
                 self.finish()
 
     # The round
@@ -113,9 +114,9 @@ class ActiveLearner:
     def _fit(self, round_: int, answers: int) -> None:
         """Fits on the first `answers` answers; there is no model while only one class has turned up."""
         labelled = self.pool.labelled(answers)
-        seen = {name for _, label in labelled for name in self.task.names_in(label)}
-        self.only_class = next(iter(seen)) if len(seen) == 1 else None
-        self.model = self.fitter.fit(labelled, round_, answers, self.store) if len(seen) > 1 else None
+        self.only_label = self.task.only_label([label for _, label in labelled])
+        learnable = labelled and self.only_label is None
+        self.model = self.fitter.fit(labelled, round_, answers, self.store) if learnable else None
 
     def _record(self, batch: Sequence[Query], answers: int, seconds: dict[str, float]) -> None:
         line: dict[str, Any] = {
@@ -140,7 +141,7 @@ class ActiveLearner:
         if self.round == 0:
             return (self.config.initial,), "initial"
         if self.model is None and any(strategy.needs_model for strategy in strategies_of(self.config.strategy)):
-            self.progress.one_class(self.only_class, FALLBACK.name)
+            self.progress.one_class(self.only_label, FALLBACK.name)
             return (FALLBACK,), FALLBACK.name
         return self.config.strategy, self.config.strategy_name
 
@@ -153,7 +154,9 @@ class ActiveLearner:
         if signals is None:
             return None
         words = torch.tensor([float(example.words) for example in pool])
-        return replace(signals, labelled=known, cost=words if self.config.loop.unit == "words" else None)
+        cost = words if self.config.loop.unit == "words" else None
+        askable = torch.tensor([self.task.askable(example) for example in pool], dtype=torch.bool)
+        return replace(signals, labelled=known, cost=cost, askable=None if askable.all() else askable)
 
     def _collect(self, examples: Sequence[Example], needs: set[str]) -> Signals | None:
         """Fields of the fitted model; before there is one, the pretrained encoder's embeddings stand for its own."""
@@ -176,15 +179,19 @@ class ActiveLearner:
         return max(0.0, (planned if most is None else min(planned, most)) - self.pool.cost(loop.unit))
 
     def _fresh_answers(self) -> list[Answer]:
-        """What the annotator says that is not known yet. A label that the task does not have is told, and no answer."""
-        pulled = {}
+        """What the annotator says that is not known yet. Unknown ids and labels are told, and no answers."""
+        pulled, strange = {}, set()
         for answer in self.annotator.pull():
             if answer.id not in self.pool:
-                continue
-            if answer.status == "submitted" and not self.task.readable(answer.label, self.pool[answer.id]):
+                strange.add(answer.id)
+            elif answer.status == "submitted" and not self.task.readable(answer.label, self.pool[answer.id]):
                 self.progress.no_such_label(answer, self.task.labels)
             else:
                 pulled[answer.id, answer.annotator] = answer
+        if new := sorted(strange - self._strange):
+            told = ", ".join(map(repr, new[:20])) + (", ..." if len(new) > 20 else "")
+            print(f"      Answers to {told} are passed over: the train split has no such id.", flush=True)
+            self._strange |= strange
         known = {(answer.id, answer.annotator): answer for answer in self.pool.answers}
         return [answer for who, answer in pulled.items() if known.get(who) != answer]
 
@@ -195,7 +202,7 @@ class ActiveLearner:
         generator = self._generator("scores")
         made: dict[str, Any] = {}
         for name, pairs in found.items():
-            predicted = predict(model, self.only_class, self.task, [example for example, _ in pairs], generator)
+            predicted = predict(model, self.only_label, self.task, [example for example, _ in pairs], generator)
             if predicted is not None and pairs:
                 gold = [label for _, label in pairs]
                 made[name] = self.task.score(predicted, gold)
@@ -223,8 +230,8 @@ class ActiveLearner:
         metrics: list[dict[str, Any]] = []
         if self.store is not None:
             metrics = begin(self.store, self.config, self.bench, self.pool)
-            guidelines = {name: (self.config.labels or {}).get(name, "") for name in self.task.labels}
-            self.annotator.start(Setting(guidelines, self.store.path, self.gold))
+            guidelines = self.task.guidelines(self.config.labels or {})
+            self.annotator.start(Setting(self.task, guidelines, self.store.path, self.gold))
         self.pool.queries, self.pool.answers, metrics = shared((self.pool.queries, self.pool.answers, metrics))
         self.round = len(metrics)
         if self.fitter.frozen:
@@ -246,7 +253,7 @@ class ActiveLearner:
         answers = len(self.pool.answers)
         labelled = self.pool.labelled(answers)
         if self.model is None:
-            self.progress.no_final(self.only_class)
+            self.progress.no_final(self.only_label)
             return
         known = shared(self.store.read_json("final.json") if self.store is not None else None)
         state = {"round": self.round - 1, "answers": answers, "labels": list(self.task.labels)}

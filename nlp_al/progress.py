@@ -53,9 +53,9 @@ class Progress:
         )
         self._say(told)
 
-    def one_class(self, only_class: str | None, asks: str) -> None:
+    def one_class(self, only_label: Any, asks: str) -> None:
         """No model yet."""
-        self._say(f"      {_known(only_class)}: until a second class turns up, {asks} asks.")
+        self._say(f"      {_known(only_label)}: until a second class turns up, {asks} asks.")
 
     def waiting(self, round_: int, missing: int, of: int) -> None:
         """Answers of a round that are still to come, told when their number changes."""
@@ -79,12 +79,12 @@ class Progress:
     def finished(self, about: dict[str, Any], model: Any) -> None:
         """The final model is there."""
         scores = about.get("test") or about.get("validation") or about.get("holdout") or {}
-        told = ", ".join(f"{name} {value:.4f}" for name, value in scores.items())
+        told = ", ".join(f"{name} {scores[name]:.4f}" for name in self.task.metrics if name in scores)
         self._say(f"Final model: {model}" + (f" ({told})" if told else ""))
 
-    def no_final(self, only_class: str | None) -> None:
+    def no_final(self, only_label: Any) -> None:
         """There is nothing to fine-tune."""
-        self._say(f"      No final model: {_known(only_class)}, and a model needs two classes; ask for more labels.")
+        self._say(f"      No final model: {_known(only_label)}, and a model needs two classes; ask for more labels.")
 
     def close(self) -> None:
         """Takes the bar away."""
@@ -96,5 +96,5 @@ class Progress:
             tqdm.write(text)
 
 
-def _known(only_class: str | None) -> str:
-    return "no label has come yet" if only_class is None else f"every label so far is {only_class!r}"
+def _known(only_label: Any) -> str:
+    return "no label has come yet" if only_label is None else f"every label so far is {only_label!r}"

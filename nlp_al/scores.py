@@ -15,7 +15,7 @@ RESAMPLES = 100
 
 
 def predict(
-    model: Scorer | None, only_class: str | None, task: Task, examples: Sequence[Example], generator: torch.Generator
+    model: Scorer | None, only_label: Any, task: Task, examples: Sequence[Example], generator: torch.Generator
 ) -> list[Any] | None:
     """The labels that a model predicts, or, while all labels are of one class, that class.
 
@@ -24,7 +24,7 @@ def predict(
     if model is not None:
         signals = collect(model, examples, {"probs"}, generator)
         return None if signals is None or not examples else task.predict(signals.decisions)
-    return None if only_class is None else [task.constant(only_class, example) for example in examples]
+    return None if only_label is None else [task.constant(only_label, example) for example in examples]
 
 
 def interval(

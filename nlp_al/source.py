@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Container
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,8 +23,8 @@ class Dataset:
     arguments: dict[str, Any] = field(default_factory=dict)
 
 
-def read_dataset(value: Any, roles: set[str]) -> Dataset:
-    """The `dataset` section. roles: what columns may hold.
+def read_dataset(value: Any, roles: set[str], several: Container[str] = ()) -> Dataset:
+    """The `dataset` section. roles: what columns may hold; several: those that may be a list of columns.
 
     Raises:
         UserError: one sentence that names the key and what would be right.
@@ -37,7 +38,10 @@ def read_dataset(value: Any, roles: set[str]) -> Dataset:
     for role, column in convert(dict, columns, "dataset.columns").items():
         if role not in roles:
             raise UserError(f"Unknown key 'dataset.columns.{role}': {suggest(str(role), roles)}.")
-        if not isinstance(column, str):
+        listed = isinstance(column, list) and len(column) == 2 and all(isinstance(one, str) for one in column)
+        if listed and role not in several:
+            raise UserError(f"dataset.columns.{role} is {shown(column)}; it must be the name of one column.")
+        if not listed and not isinstance(column, str):
             raise UserError(f"dataset.columns.{role} is {shown(column)}; it must be the name of a column.")
     split = arguments.get("split", {})
     if (
@@ -74,7 +78,7 @@ def rooted(key: str, value: Any, base: Path) -> Any:
         return [rooted(key, item, base) for item in value]
     if not isinstance(value, str) or "://" in value or value.startswith("pkg:"):
         return value
-    is_path = f"{key}.".startswith("dataset.data_files.")
+    is_path = f"{key}.".startswith("dataset.data_files.") or key == "task_options.bank"
     if key in ("model", "dataset.path", "dataset.data_dir"):
         may_be = "/" in value or key == "dataset.data_dir"
         is_path = value.startswith((".", "~")) or (may_be and (base / value).is_dir())

@@ -25,6 +25,41 @@ def some_rows(count: int, seed: int = 0, prefix: str = "t", labels: Sequence[str
     return rows
 
 
+def some_dialogues(count: int, seed: int = 0, prefix: str = "d", most: int = 5) -> list[dict[str, Any]]:
+    """Contexts about a topic with 2 to `most` candidates; the right one is about it too."""
+    draw = random.Random(seed)
+
+    def said(about: str, words: int = 4) -> str:
+        return " ".join(draw.choice(WORDS[about] if draw.random() < 0.7 else COMMON) for _ in range(words))
+
+    rows = []
+    for at in range(count):
+        topic, *others = draw.sample(sorted(WORDS), 3)
+        wanted = draw.randint(2, most)
+        candidates: list[str] = []
+        while len(candidates) < wanted:
+            text = said(topic if not candidates else draw.choice(others))
+            if text not in candidates:
+                candidates.append(text)
+        right = draw.randrange(wanted)
+        candidates[0], candidates[right] = candidates[right], candidates[0]
+        context = [said(topic, draw.randint(1, 8)) for _ in range(draw.randint(1, 4))]
+        rows.append({"id": f"{prefix}{at}", "context": context, "candidates": candidates, "label": right})
+    return rows
+
+
+def some_sentences(count: int, seed: int = 0, prefix: str = "s") -> list[dict[str, Any]]:
+    """Words with BIO tags: those about sport are entities, neighbours one together."""
+    rows = []
+    for row in some_rows(count, seed, prefix):
+        words = row["text"].split()
+        inside = [word in WORDS["sport"] for word in words]
+        before = [False, *inside]
+        tags = [("I-X" if before[at] else "B-X") if here else "O" for at, here in enumerate(inside)]
+        rows.append({"id": row["id"], "tokens": words, "tags": tags})
+    return rows
+
+
 def write_lines(path: Path, rows: Sequence[Mapping[str, Any]]) -> str:
     """A JSON lines file; its path as text."""
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from nlp_al.pool import Answer, Example
+from nlp_al.tasks import Task
 
 
 @dataclass(frozen=True)
@@ -23,8 +24,9 @@ class Question:
 
 @dataclass(frozen=True)
 class Setting:
-    """What an annotator may know of the run: the labels with their guidelines, its directory, the gold labels by id."""
+    """What an annotator may know: the task, its labels with guidelines, the run's directory, gold labels by id."""
 
+    task: Task
     labels: dict[str, str]
     run_dir: Path
     gold: dict[str, Any] = field(default_factory=dict)

@@ -6,7 +6,7 @@ import hashlib
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from nlp_al.annotation.base import Annotator, Question
 from nlp_al.pool import Answer
@@ -39,14 +39,10 @@ class Oracle(Annotator):
             if draw.random() < self.refusals:
                 self._answers[name] = Answer(name, None, "oracle", "discarded")
             else:
-                self._answers[name] = Answer(name, self._noisy(self.setting.gold[name], draw), "oracle", "submitted")
+                gold = self.setting.gold[name]
+                label = self.setting.task.mistaken(gold, question.example, self.noise, draw) if self.noise else gold
+                self._answers[name] = Answer(name, label, "oracle", "submitted")
 
     def pull(self) -> list[Answer]:
         """All answers so far, in the order they were asked for."""
         return list(self._answers.values())
-
-    def _noisy(self, gold: Any, draw: random.Random) -> Any:
-        if isinstance(gold, (list, tuple)):
-            return [self._noisy(one, draw) for one in gold]
-        others = [label for label in self.setting.labels if label != gold]
-        return draw.choice(others) if others and draw.random() < self.noise else gold

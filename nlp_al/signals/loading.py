@@ -35,11 +35,16 @@ def told(source: str, error: Exception) -> UserError:
 
 
 def load_tokenizer(source: str) -> Any:
-    """The tokenizer of a model; UserError where there is none."""
+    """The tokenizer of a model; UserError where there is none. One without padding pads with the end of a text."""
     try:
-        return transformers.AutoTokenizer.from_pretrained(package_path(source))
+        tokenizer = transformers.AutoTokenizer.from_pretrained(package_path(source))
     except LOAD_ERRORS as error:
         raise told(source, error) from error
+    if not tokenizer.is_fast:
+        raise UserError(f"model is {source!r}, which has no fast tokenizer; take one that has (tokenizer.json).")
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token
+    return tokenizer
 
 
 def load_encoder(source: str) -> tuple[torch.nn.Module, str]:

@@ -6,16 +6,18 @@ from importlib.metadata import entry_points
 from typing import Any
 
 from nlp_al.errors import UserError
-from nlp_al.tasks.base import RowError, Rows, Task
+from nlp_al.tasks.base import READ, Piece, RowError, Rows, Task
+from nlp_al.tasks.response_selection import ResponseSelection
 from nlp_al.tasks.text_classification import TextClassification
 from nlp_al.tasks.token_classification import TokenClassification
 from nlp_al.values import build, suggest
 
-__all__ = ["TASKS", "RowError", "Rows", "Task", "make_task", "task_class"]
+__all__ = ["READ", "TASKS", "Piece", "RowError", "Rows", "Task", "make_task", "task_class"]
 
 TASKS: dict[str, type[Task]] = {
     "text-classification": TextClassification,
     "token-classification": TokenClassification,
+    "response-selection": ResponseSelection,  # type: ignore[type-abstract]  # its `of` makes one of two forms
 }
 
 
@@ -33,4 +35,4 @@ def task_class(name: str) -> type[Task]:
 def make_task(name: str, options: dict[str, Any]) -> Task:
     """A task by name, its labels still unknown; UserError on an unknown name or option."""
     kind = task_class(name)
-    return kind(build(kind.Options, options, "task_options"))
+    return kind.of(build(kind.Options, options, "task_options"))

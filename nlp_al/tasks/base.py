@@ -6,18 +6,24 @@ Torch and transformers are imported inside the functions: a config is checked ag
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from nlp_al.errors import UserError
 
 if TYPE_CHECKING:
+    from random import Random
+
     from torch import Tensor, nn
 
     from nlp_al.decisions import Decisions
+    from nlp_al.heads import Head
     from nlp_al.pool import Example
     from nlp_al.signals import Gradients
+
+Piece = dict[str, Any]
+"""One sequence that a model reads: what the tokenizer made of it, and what `pick_rows` needs beside it."""
 
 
 class RowError(UserError):
@@ -32,12 +38,18 @@ class Rows(NamedTuple):
     """What a model computes for some examples, a row for each thing that it classifies.
 
     hidden: float[J, d], the input of the last linear layer. logits: float[J, R], None before there is a head.
-    offsets: int64[n + 1], the rows of each example.
+    offsets: int64[n + 1], the rows of each example. context: float[n, d], what all rows of an example are compared
+    with, where there is such a thing.
     """
 
     hidden: Tensor
     logits: Tensor | None
     offsets: Tensor
+    context: Tensor | None = None
+
+
+READ = ("input_ids", "attention_mask", "token_type_ids")
+"""What a model reads of a batch; the rest is ours."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +62,11 @@ class Task(ABC):
 
     name: the Hub's task name. shape: `single`, `multi`, `sequence` or `ranking`. columns: role → what it holds.
     metrics: names of the scores, the most telling first. auto_class: the transformers class of its models.
+    read_by: options that change what the encoder makes of a unit.
+    named: whether labels are made of names, out of a fixed list of at least `fewest`.
+    several: roles that may be a list of columns.
+    either: roles of which a data set has one.
+    apart: whether an example is several units that the encoder reads apart, and each distinct one once.
     """
 
     name: ClassVar[str]
@@ -57,7 +74,18 @@ class Task(ABC):
     columns: ClassVar[dict[str, str]]
     metrics: ClassVar[tuple[str, ...]]
     auto_class: ClassVar[str]
+    apart: ClassVar[bool] = False
+    named: ClassVar[bool] = True
+    fewest: ClassVar[int] = 2
+    read_by: ClassVar[tuple[str, ...]] = ("max_length",)
+    several: ClassVar[frozenset[str]] = frozenset()
+    either: ClassVar[tuple[str, ...]] = ()
     Options: ClassVar[type] = Options
+
+    @classmethod
+    def of(cls, options: Any) -> Task:
+        """The task with these options, which may decide among subclasses; its labels are still unknown."""
+        return cls(options)
 
     def __init__(self, options: Any, labels: Sequence[str] = ()) -> None:
         self.options = options
@@ -82,33 +110,127 @@ class Task(ABC):
 
     @abstractmethod
     def names_in(self, label: Any) -> Sequence[str]:
-        """The label names that one gold label is made of."""
+        """The label names that one gold label is made of; none where labels have no names."""
+
+    def label_set(self, names: Iterable[str]) -> list[str]:
+        """The task's labels, out of the names that the config lists, or that train's labels are made of."""
+        return list(names)
 
     def readable(self, label: Any, example: Example) -> bool:
         """Whether an answer is a label that this example can have."""
         return isinstance(label, str) and label in self.index
 
+    def askable(self, example: Example) -> bool:
+        """Whether there is anything to decide about this example."""
+        return True
+
+    def optional(self) -> frozenset[str]:
+        """Roles whose column may be missing."""
+        return frozenset()
+
+    def complete(self, splits: dict[str, list[Example]], source: str) -> dict[str, list[Example]]:
+        """Adds what examples lack, with the weights of `source` where that takes a model. All processes call it."""
+        return splits
+
+    def guidelines(self, given: Mapping[str, str]) -> dict[str, str]:
+        """What an annotator chooses from, with the words that explain each. given: those of the config."""
+        return {name: given.get(name, "") for name in self.labels}
+
+    def question(self, inputs: Any) -> dict[str, Any]:
+        """What an annotator is shown, by role."""
+        return inputs if isinstance(inputs, dict) else {next(iter(self.columns)): inputs}
+
+    def mistaken(self, label: Any, example: Example, chance: float, draw: Random) -> Any:
+        """A gold label, each of whose decisions gets another option with this chance, each equally likely."""
+        others = [name for name in self.labels if name != label]
+        return draw.choice(others) if others and draw.random() < chance else label
+
+    def remarks(self) -> list[str]:
+        """What the user should know of the rows that were read, in sentences."""
+        return []
+
+    def only_label(self, labels: Sequence[Any]) -> Any:
+        """What all labels say alike, so that there is nothing to learn yet; None where there is more, or none."""
+        names = {name for label in labels for name in self.names_in(label)}
+        return next(iter(names)) if len(names) == 1 else None
+
     # Models
 
-    @abstractmethod
-    def encode(self, tokenizer: Any, inputs: Sequence[Any]) -> list[dict[str, Any]]:
-        """What the tokenizer makes of the inputs, one mapping an example, and what `pick_rows` needs beside it."""
+    def reading(self) -> dict[str, Any]:
+        """The options that change what the encoder makes of a unit."""
+        return {name: value for name, value in vars(self.options).items() if name in self.read_by}
+
+    def units(self, inputs: Any) -> Sequence[Any]:
+        """What the encoder reads of an example, each unit on its own."""
+        return [inputs]
 
     @abstractmethod
-    def targets(self, encoding: Mapping[str, Any], label: Any) -> Any:
-        """The `labels` entry that the model is trained with."""
+    def encode(self, tokenizer: Any, units: Sequence[Any]) -> list[list[Piece]]:
+        """What a model reads of each unit: one piece, or several where it is longer than the window or has options."""
+
+    def too_long(self, tokenizer: Any, units: Sequence[Any]) -> list[bool]:
+        """Whether a unit loses tokens to the window."""
+        return [False] * len(units)
 
     @abstractmethod
-    def row_targets(self, label: Any, rows: int) -> list[int]:
-        """The class of each of an example's rows; −100 where it has none."""
+    def targets(self, pieces: Sequence[Piece], label: Any) -> list[Any]:
+        """The `labels` entry of each piece that the model is trained with."""
+
+    def items(self, tokenizer: Any, labelled: Sequence[tuple[Any, Any]]) -> list[Any]:
+        """What training batches are made of, out of (inputs, label): here a piece with its targets each."""
+        found = []
+        encoded = self.encode(tokenizer, [inputs for inputs, _ in labelled])
+        for pieces, (_, label) in zip(encoded, labelled, strict=True):
+            targets = self.targets(pieces, label)
+            found += [{**piece, "labels": target} for piece, target in zip(pieces, targets, strict=True)]
+        return found
+
+    def collate(self, tokenizer: Any, items: Sequence[Any]) -> dict[str, Any]:
+        """A training batch out of `items`."""
+        return {name: values for name, values in self.pad(tokenizer, items).items() if name in (*READ, "labels")}
+
+    def length(self, item: Any) -> int:
+        """Tokens of one of `items`."""
+        return len(item["input_ids"])
+
+    def token_ids(self, tokenizer: Any, items: Sequence[Any]) -> set[int]:
+        """Every token that a training batch may hold."""
+        return {tokenizer.pad_token_id or 0}.union(*(item["input_ids"] for item in items))
+
+    def loss(self, model: nn.Module, batch: dict[str, Any]) -> Tensor | None:
+        """The loss of a training batch; None: what the model itself returns for its `labels`."""
+        return None
 
     @abstractmethod
     def pick_rows(self, values: Tensor, batch: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
-        """Rows and offsets out of a padded batch's values, as the model's classifier saw or gave them."""
+        """Rows, and the offsets of the pieces, out of a padded batch's values, as the classifier saw or gave them."""
 
     @abstractmethod
     def pool_rows(self, hidden: Tensor, batch: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
-        """Rows and offsets out of the last hidden layer [B, T, d] of an encoder without a head."""
+        """Rows, and the offsets of the pieces, out of the last hidden layer [B, T, d] of an encoder without a head."""
+
+    def assemble(self, hidden: Tensor, offsets: Tensor, examples: Sequence[Example]) -> Rows:
+        """The rows of examples out of those of their units, which lie one after the other. offsets: of the examples."""
+        return Rows(hidden, None, offsets)
+
+    # Heads on frozen features
+
+    @abstractmethod
+    def fit_head(self, rows: Rows, labels: Sequence[Any]) -> Head:
+        """A convex fit of the last layer on the rows of labelled examples."""
+
+    def score_rows(self, rows: Rows, head: Head) -> Rows:
+        """The same rows with a head's logits, in the precision of the features."""
+        import torch
+
+        logits = torch.addmm(head.bias.to(rows.hidden.dtype), rows.hidden, head.weight.to(rows.hidden.dtype).T)
+        return rows._replace(logits=logits)
+
+    def trained_head(self, model: nn.Module) -> Head:
+        """The head under which an encoder that reads units apart was trained; for `apart` alone."""
+        raise NotImplementedError
+
+    # Signals
 
     def decisions(self, rows: Rows) -> Decisions:
         """The distributions: here a softmax a row."""
@@ -131,6 +253,15 @@ class Task(ABC):
 
         return segment_mean(rows.hidden.float(), rows.offsets)
 
+    def transitions(self) -> Tensor | None:
+        """float[O + 1, O], log-weights of one option after another (last row: as the first); None: all alike."""
+        return None
+
+    @property
+    def outside(self) -> int | None:
+        """The column of a decision that says "nothing here"; None: there is no such option."""
+        return None
+
     def pad(self, tokenizer: Any, encodings: Sequence[Mapping[str, Any]]) -> dict[str, Tensor]:
         """A padded batch."""
         import torch
@@ -151,21 +282,29 @@ class Task(ABC):
             batch[name] = torch.tensor(padded)
         return batch
 
+    def head_config(self) -> dict[str, Any]:
+        """What the model's config says of its head."""
+        return {"id2label": dict(enumerate(self.labels)), "label2id": dict(self.index), "num_labels": len(self.labels)}
+
     def new_model(self, source: str) -> nn.Module:
         """A model with a fresh head for this task's labels on the weights of a Hub id or folder."""
         import transformers
 
-        names = {"id2label": dict(enumerate(self.labels)), "label2id": dict(self.index), "num_labels": len(self.labels)}
         # A checkpoint may bring the head of another task; then this one starts afresh.
         model: nn.Module = getattr(transformers, self.auto_class).from_pretrained(
-            source, ignore_mismatched_sizes=True, **names
+            source, ignore_mismatched_sizes=True, **self.head_config()
         )
+        config: Any = model.config
+        if config.pad_token_id is None:  # a decoder, which looks for the last token that is no padding
+            from nlp_al.signals.loading import load_tokenizer
+
+            config.pad_token_id = load_tokenizer(source).pad_token_id
         return model
 
     # Scores
 
-    def constant(self, name: str, example: Example) -> Any:
-        """The label of an example all of whose decisions fall on one name."""
+    def constant(self, name: Any, example: Example) -> Any:
+        """The label of an example that says what `only_label` found."""
         return name
 
     @abstractmethod

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from nlp_al.errors import UserError
-from nlp_al.tasks.base import RowError, Task, label_name
-from nlp_al.values import shown
+from nlp_al.tasks.base import Piece, RowError, Rows, Task, label_name
+from nlp_al.tasks.tags import OUTSIDE, as_bio, parted, spans_of_tags, tag_set, tags_of_spans, transitions
+from nlp_al.values import about, shown
 
 if TYPE_CHECKING:
+    from random import Random
+
     from torch import Tensor
 
     from nlp_al.decisions import Decisions
+    from nlp_al.heads import Head
     from nlp_al.pool import Example
 
 
@@ -22,84 +26,149 @@ if TYPE_CHECKING:
 class TokenOptions:
     """`task_options` of token classification."""
 
-    max_length: int = field(default=128, metadata={"help": "tokens of a sentence that the model reads"})
+    max_length: int = about("tokens that the model reads at once; a longer sentence is read in several windows", 128)
+    stride: int | None = about("tokens that neighbouring windows share at least; null: a quarter of max_length")
+    invalid_tags: Literal["repair", "refuse"] = about(
+        "repair or refuse: what is done where I-X goes on with no entity of type X; repair reads it as B-X", "repair"
+    )
+    constrained: bool = about(
+        "whether predictions are the best tags that keep to BIO, not the best of each word", False
+    )
 
     def __post_init__(self) -> None:
         if self.max_length < 3:
             raise ValueError(f"max_length is {self.max_length}; it must be at least 3.")
+        if self.stride is not None and not 0 <= self.stride < self.max_length - 2:
+            raise ValueError(f"stride is {self.stride}; it must be at least 0 and below max_length - 2.")
 
 
 class TokenClassification(Task):
-    """One BIO tag for each word. Words past the window of max_length tokens have no decision and are predicted O."""
+    """One BIO tag for each word, of a list of words or of a text that is split into words here."""
 
     name: ClassVar[str] = "token-classification"
     shape: ClassVar[str] = "sequence"
     columns: ClassVar[dict[str, str]] = {
-        "tokens": "list of words",
-        "tags": "list of BIO tags: text, numbers, ClassLabel",
+        "tokens": "list of words; or text",
+        "text": "text that is split at spaces and punctuation; or tokens",
+        "tags": "list of tags (BIO, IOBES, BILOU: text, numbers or ClassLabel); of a text, list of {start, end, label}",
     }
+    either: ClassVar[tuple[str, ...]] = ("tokens", "text")
     metrics: ClassVar[tuple[str, ...]] = ("f1", "precision", "recall")
+    read_by: ClassVar[tuple[str, ...]] = ("max_length", "stride")
+    fewest: ClassVar[int] = 1
     auto_class: ClassVar[str] = "AutoModelForTokenClassification"
     Options: ClassVar[type] = TokenOptions
 
+    def __init__(self, options: Any, labels: Sequence[str] = ()) -> None:
+        super().__init__(options, labels)
+        self._repaired = 0
+
+    # Rows of a data set
+
     def read(self, row: Mapping[str, Any], label_names: Sequence[str] | None) -> tuple[Any, int, Any]:
-        """The words, how many there are, their tags."""
-        words, tags = row["tokens"], row.get("tags")
-        if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
-            raise RowError("tokens", f"{shown(words)} is no list of words")
-        if not words:
-            raise RowError("tokens", "the sentence is empty")
+        """The words, or {text, offsets of its words}; how many words there are; their tags in BIO."""
+        given = row.get("tags")
+        if "tokens" in row:
+            words = row["tokens"]
+            if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
+                raise RowError("tokens", f"{shown(words)} is no list of words")
+            if not words:
+                raise RowError("tokens", "the sentence is empty")
+            return words, len(words), self._read_tags(words, given, label_names)
+        inputs = split_text(row["text"])
+        tags = None if given is None else tags_of_spans(inputs["text"], inputs["offsets"], given)
+        return inputs, len(inputs["offsets"]), tags
+
+    def _read_tags(self, words: Sequence[str], tags: Any, label_names: Sequence[str] | None) -> list[str] | None:
         if tags is not None and not isinstance(tags, list):
             raise UserError(f"{shown(tags)} is no list of tags")
         if not tags:
-            return words, len(words), None
+            return None
         if len(tags) != len(words):
             raise UserError(f"there are {len(words)} tokens but {len(tags)} tags")
+        if any(type(tag) in (int, float) for tag in tags):
+            nameless = next((name for name in label_names or [""] if not parted(name)), None)
+            if nameless is not None:
+                what = (
+                    f"one stands for {nameless!r}, which is no tag" if nameless else "nothing says what they stand for"
+                )
+                raise UserError(
+                    f"the tags are numbers, and {what}; list the tags in the order of their numbers under labels, as "
+                    "[O, B-PER, I-PER]"
+                )
         named = [label_name(tag, label_names) for tag in tags]
-        if None in named:
+        plain = [name for name in named if name is not None]
+        if len(plain) < len(named):
             raise UserError("a tag is missing")
-        return words, len(words), named
+        bio, odd = as_bio(plain)
+        if odd and self.options.invalid_tags == "refuse":
+            raise UserError(
+                f"the tag {plain[odd[0]]!r} of word {odd[0] + 1} ({shown(words[odd[0]])}) goes on with an entity that "
+                "has not begun; correct it, or set task_options.invalid_tags: repair"
+            )
+        self._repaired += len(odd)
+        return bio
+
+    def remarks(self) -> list[str]:
+        """How many tags were repaired."""
+        if not self._repaired:
+            return []
+        told = "tags I-X went on with no entity of type X; each was read as the beginning of one (B-X)."
+        return [f"{self._repaired} {told}"]
+
+    def mistaken(self, label: Any, example: Example, chance: float, draw: Random) -> Any:
+        """Each tag becomes another one with this chance."""
+        return [super(TokenClassification, self).mistaken(tag, example, chance, draw) for tag in label]
 
     def names_in(self, label: Any) -> Sequence[str]:
         """The tags."""
         return list(label)
 
+    def label_set(self, names: Iterable[str]) -> list[str]:
+        """O, and B-X and I-X of every type X; names may be tags of any scheme, or types."""
+        return tag_set(names)
+
+    def guidelines(self, given: Mapping[str, str]) -> dict[str, str]:
+        """The types, which people mark spans with."""
+        return {kind: given.get(kind, "") for kind in dict.fromkeys(tag[2:] for tag in self.labels if tag != OUTSIDE)}
+
+    def words(self, inputs: Any) -> list[str]:
+        """The words of an example."""
+        if isinstance(inputs, Mapping):
+            return [inputs["text"][start:end] for start, end in inputs["offsets"]]
+        return list(inputs)
+
+    def spans(self, inputs: Mapping[str, Any], tags: Sequence[str]) -> list[dict[str, Any]]:
+        """The entities of a text as {start, end, label}, positions of characters. tags: one a word."""
+        return spans_of_tags(inputs["offsets"], tags)
+
     def readable(self, label: Any, example: Example) -> bool:
-        """A tag for every word."""
-        whole = isinstance(label, (list, tuple)) and len(label) == len(example.inputs)
-        return whole and all(isinstance(tag, str) and tag in self.index for tag in label)
+        """A tag for every word; one that begins no entity may be refused."""
+        whole = isinstance(label, (list, tuple)) and len(label) == len(self.words(example.inputs))
+        if not (whole and all(isinstance(tag, str) and tag in self.index for tag in label)):
+            return False
+        return self.options.invalid_tags == "repair" or not as_bio(label)[1]
 
-    def encode(self, tokenizer: Any, inputs: Sequence[Any]) -> list[dict[str, Any]]:
-        """Truncated to max_length tokens; `first` marks the first sub-word of each word."""
-        sentences = [list(words) for words in inputs]
-        made = self._tokenized(tokenizer, sentences)
-        lost = False
-        for at, words in enumerate(sentences):
-            seen = {own for own in made.word_ids(at) if own is not None}
-            for own in set(range(max(seen, default=0))) - seen:  # of a lone joiner, say, no sub-word is left
-                words[own], lost = tokenizer.unk_token or "?", True
-        made = self._tokenized(tokenizer, sentences) if lost else made
-        encodings = []
-        for at in range(len(inputs)):
-            owners = made.word_ids(at)
-            first = [int(own is not None and own not in owners[:i]) for i, own in enumerate(owners)]
-            encodings.append({**{name: made[name][at] for name in made}, "first": first})
-        return encodings
+    def _positions(self, label: Sequence[str]) -> list[int]:
+        """The tags as columns. People and simulated mistakes may leave an entity without its beginning."""
+        return [self.index[tag] for tag in as_bio(label)[0]]
 
-    def _tokenized(self, tokenizer: Any, sentences: list[list[str]]) -> Any:
-        return tokenizer(sentences, is_split_into_words=True, truncation=True, max_length=self.options.max_length)
+    # Models
 
-    def targets(self, encoding: Mapping[str, Any], label: Any) -> list[int]:
+    def encode(self, tokenizer: Any, units: Sequence[Any]) -> list[list[Piece]]:
+        """A piece a window; `first` marks the first sub-word of each word, in one piece each."""
+        from nlp_al.tasks.windows import encode_words
+
+        stride = self.options.max_length // 4 if self.options.stride is None else self.options.stride
+        return encode_words(tokenizer, [self.words(unit) for unit in units], self.options.max_length, stride)
+
+    def targets(self, pieces: Sequence[Piece], label: Any) -> list[Any]:
         """The tag of each first sub-word; −100 everywhere else."""
-        tags = iter(label)
-        return [self.index[next(tags)] if first else -100 for first in encoding["first"]]
-
-    def row_targets(self, label: Any, rows: int) -> list[int]:
-        """The tags of the words inside the window."""
-        return [self.index[tag] for tag in label[:rows]]
+        tags = iter(self._positions(label))
+        return [[next(tags) if first else -100 for first in piece["first"]] for piece in pieces]
 
     def pick_rows(self, values: Tensor, batch: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
-        """The first sub-words, sentence by sentence."""
+        """The first sub-words, piece by piece."""
         import torch
 
         first = batch["first"].bool()
@@ -109,20 +178,61 @@ class TokenClassification(Task):
         """The first sub-words, as with a head."""
         return self.pick_rows(hidden, batch)
 
+    def fit_head(self, rows: Rows, labels: Sequence[Any]) -> Head:
+        """Multinomial logistic regression over the words."""
+        import torch
+
+        from nlp_al.heads import softmax_head
+
+        tags = [at for label in labels for at in self._positions(label)]
+        return softmax_head(rows.hidden, torch.tensor(tags), len(self.labels))
+
+    # Scores
+
+    def transitions(self) -> Tensor | None:
+        """All tags may follow each other, but I-X only follows B-X and I-X."""
+        return transitions(self.labels)
+
+    @property
+    def outside(self) -> int | None:
+        """That of O."""
+        return self.index.get(OUTSIDE)
+
     def constant(self, name: str, example: Example) -> list[str]:
         """The tag on every word."""
-        return [name] * len(example.inputs)
+        return [name] * len(self.words(example.inputs))
 
     def predict(self, decisions: Decisions) -> list[list[str]]:
-        """The most probable tag of each word inside the window."""
-        tags = [self.labels[at] for at in decisions.probs.argmax(1).tolist()]
-        bounds = decisions.offsets.tolist()
-        return [tags[start:end] for start, end in itertools.pairwise(bounds)]
+        """The most probable tag of each word, or with `constrained` the most probable tags that keep to BIO."""
+        if self.options.constrained:
+            from nlp_al.tasks.viterbi import best_paths
+
+            chosen = best_paths(decisions.probs, decisions.offsets, transitions(self.labels))
+        else:
+            chosen = decisions.probs.argmax(1)
+        tags = [self.labels[at] for at in chosen.tolist()]
+        return [tags[start:end] for start, end in itertools.pairwise(decisions.offsets.tolist())]
 
     def score(self, predicted: Sequence[list[str]], gold: Sequence[list[str]]) -> dict[str, float]:
-        """Precision, recall and F1 of whole entities."""
+        """Precision, recall and F1 of whole entities, of all and of each type that the gold tags have."""
         from nlp_al.metrics import EntityScores
 
-        whole = [[*p, *["O"] * (len(g) - len(p))] for p, g in zip(predicted, gold, strict=True)]
-        scores: dict[str, float] = EntityScores().compute(predictions=whole, references=list(gold))
+        references = [as_bio(tags)[0] for tags in gold]
+        scores: dict[str, float] = EntityScores().compute(predictions=list(predicted), references=references)
         return scores
+
+
+def split_text(text: Any) -> dict[str, Any]:
+    """{text, offsets}: where each of its words begins and ends, in characters. Punctuation stands by itself.
+
+    Raises:
+        RowError: it is no text, or has no words.
+    """
+    from tokenizers.pre_tokenizers import BertPreTokenizer
+
+    if text is not None and not isinstance(text, str):
+        raise RowError("text", f"{shown(text)} is no text")
+    offsets = [list(place) for _, place in BertPreTokenizer().pre_tokenize_str(text or "")]
+    if not offsets:
+        raise RowError("text", "the text is empty")
+    return {"text": text, "offsets": offsets}

@@ -15,7 +15,7 @@ from nlp_al.signals.loading import load_tokenizer
 from nlp_al.store import RunDirectory
 from nlp_al.tasks import Task
 from nlp_al.training.frozen import FrozenModel, fit_head
-from nlp_al.training.full import FineTuned, fine_tune, load_model
+from nlp_al.training.full import FineTuned, FineTunedEncoder, fine_tune, load_model, scorer_of
 
 Labelled = Sequence[tuple[Example, Any]]
 
@@ -51,7 +51,7 @@ class Fitter:
 
     def _fine_tune(
         self, source: str, labelled: Labelled, round_: int, answers: int, store: RunDirectory | None
-    ) -> FineTuned:
+    ) -> FineTuned | FineTunedEncoder:
         model = fine_tune(source, self.task, labelled, self.config.training, self.config.loop.seed)
         if store is not None:
             store.swap_model(model.save, self._about(round_, answers))
@@ -61,9 +61,9 @@ class Fitter:
     def _about(self, round_: int, answers: int) -> dict[str, Any]:
         return {"round": round_, "answers": answers, "labels": list(self.task.labels)}
 
-    def _load(self) -> FineTuned:
+    def _load(self) -> FineTuned | FineTunedEncoder:
         source = str(self._folder)
-        return FineTuned(load_model(source, self.task), load_tokenizer(source), self.task, self.config.training)
+        return scorer_of(load_model(source, self.task), load_tokenizer(source), self.task, self.config.training)
 
     def _saved(self, store: RunDirectory | None) -> dict[str, Any] | None:
         return shared(store.saved_model() if store is not None else None)

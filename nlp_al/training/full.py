@@ -6,6 +6,7 @@ import math
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +18,14 @@ from nlp_al.config import Training
 from nlp_al.errors import UserError
 from nlp_al.pool import Example
 from nlp_al.processes import processes
-from nlp_al.signals.features import READ, batches_by_length
+from nlp_al.signals.features import Trained, batches_by_length, counts_to_offsets, in_order, in_precision
 from nlp_al.signals.loading import LOAD_ERRORS, load_tokenizer, told
 from nlp_al.source import package_path
-from nlp_al.tasks import Rows, Task
+from nlp_al.tasks import READ, Piece, Rows, Task
+from nlp_al.training.by_length import ByLength
+from nlp_al.training.frozen import FrozenModel
+from nlp_al.training.lora import merged, with_adapters
+from nlp_al.training.vocabulary import used_rows
 
 FIXED: dict[str, Any] = {
     "save_strategy": "no",  # a checkpoint holds pickles
@@ -40,7 +45,7 @@ class FineTuned:
         self.task = task
         self.batch_size = int(training.arguments["per_device_eval_batch_size"])
         self.device = processes().device
-        self.dtype = next((t for name, t in HALVES.items() if training.arguments.get(name)), None)
+        self.dtype = half_of(training)
         self._seen: torch.Tensor | None = None
         last_linear(model).register_forward_pre_hook(self._keep)
 
@@ -48,20 +53,31 @@ class FineTuned:
         self._seen = inputs[0]
 
     def prepare(self, examples: Sequence[Example]) -> tuple[Sequence[Any], list[list[int]]]:
-        """Tokenised examples, in batches of similar length."""
+        """The pieces of each example, in batches of similar length."""
         self.model.to(self.device).eval()
-        encodings = self.task.encode(self.tokenizer, [e.inputs for e in examples]) if examples else []
-        return encodings, batches_by_length([len(e["input_ids"]) for e in encodings], self.batch_size)
+        encoded = self.task.encode(self.tokenizer, [e.inputs for e in examples]) if examples else []
+        longest = [max((len(piece["input_ids"]) for piece in own), default=0) for own in encoded]
+        return encoded, batches_by_length(longest, self.batch_size)
 
     def rows(self, prepared: Sequence[Any]) -> Rows:
-        """One forward, in the precision that it was trained in."""
-        batch = {name: values.to(self.device) for name, values in self.task.pad(self.tokenizer, prepared).items()}
-        with torch.autocast(self.device.type, dtype=self.dtype or torch.bfloat16, enabled=self.dtype is not None):
+        """A forward over at most `batch_size` pieces at a time, in the precision that it was trained in."""
+        pieces = [piece for own in prepared for piece in own]
+        batches = batches_by_length([len(piece["input_ids"]) for piece in pieces], self.batch_size)
+        parts = [(members, *self._forward([pieces[i] for i in members])) for members in batches]
+        hidden, offsets = in_order([(members, hidden, offsets) for members, hidden, _, offsets in parts])
+        logits, _ = in_order([(members, logits, offsets) for members, _, logits, offsets in parts])
+        return Rows(hidden, logits, offsets[counts_to_offsets([len(own) for own in prepared])])
+
+    def _forward(self, pieces: Sequence[Piece]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Hidden states, logits, and the offsets of the pieces."""
+        padded = self.task.pad(self.tokenizer, pieces)
+        batch = {name: values.to(self.device) for name, values in padded.items()}
+        with in_precision(self.device, self.dtype):
             out = self.model(**{name: values for name, values in batch.items() if name in READ})
         assert self._seen is not None
         logits, offsets = self.task.pick_rows(out.logits, batch)
         hidden, _ = self.task.pick_rows(self._seen, batch)
-        return Rows(hidden.float().cpu(), logits.float().cpu(), offsets)
+        return hidden.float().cpu(), logits.float().cpu(), offsets.cpu()
 
     def save(self, folder: Path) -> None:
         """In the form that transformers loads."""
@@ -69,7 +85,52 @@ class FineTuned:
         self.tokenizer.save_pretrained(folder)
 
 
-HALVES = {"bf16": torch.bfloat16, "fp16": torch.float16}
+class FineTunedEncoder(FrozenModel):
+    """A fine-tuned encoder that reads the units of an example apart, under the head that it was trained with."""
+
+    def __init__(self, model: nn.Module, tokenizer: Any, task: Task, training: Training) -> None:
+        size = int(training.arguments["per_device_eval_batch_size"])
+        encoder = Trained(model, tokenizer, task, size, half_of(training))
+        super().__init__(encoder, task, task.trained_head(model))
+
+    def save(self, folder: Path) -> None:
+        """In the form that transformers loads."""
+        self.encoder.model.save_pretrained(folder)  # type: ignore[operator]
+        self.encoder.tokenizer.save_pretrained(folder)
+
+
+def scorer_of(model: nn.Module, tokenizer: Any, task: Task, training: Training) -> FineTuned | FineTunedEncoder:
+    """A fine-tuned model that can be asked about examples."""
+    return (FineTunedEncoder if task.apart else FineTuned)(model, tokenizer, task, training)
+
+
+class _Trainer(transformers.Trainer):  # type: ignore[misc]
+    """Trainer with the task's loss, where the task has one, and batches by length where they are asked for."""
+
+    def __init__(self, task: Task, **settings: Any) -> None:
+        super().__init__(**settings)
+        self._task = task
+
+    def compute_loss(self, model: nn.Module, inputs: dict[str, Any], *arguments: Any, **settings: Any) -> Any:
+        """As Trainer's, unless the task has a loss of its own."""
+        loss = self._task.loss(model, inputs)
+        if loss is None:
+            return super().compute_loss(model, inputs, *arguments, **settings)
+        # It is a mean over this batch: Trainer divides it among the batches that it accumulates.
+        self.model_accepts_loss_kwargs = self.loss_is_scaled_for_ga = False
+        return loss
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> Any:
+        if self.args.train_sampling_strategy != "group_by_length":
+            return super()._get_train_sampler(train_dataset)
+        lengths = [self._task.length(item) for item in self.train_dataset]
+        return ByLength(lengths, self.args.train_batch_size, torch.Generator().manual_seed(self.args.seed))
+
+
+def half_of(training: Training) -> torch.dtype | None:
+    """The half precision that a model is trained in, None where it is none."""
+    halves = {"bf16": torch.bfloat16, "fp16": torch.float16}
+    return next((dtype for name, dtype in halves.items() if training.arguments.get(name)), None)
 
 
 def last_linear(model: nn.Module) -> nn.Linear:
@@ -89,8 +150,11 @@ def load_model(source: str, task: Task) -> nn.Module:
 
 def fine_tune(
     source: str, task: Task, labelled: Sequence[tuple[Example, Any]], training: Training, seed: int
-) -> FineTuned:
-    """Fits all weights, from those of `source`, on labelled examples. All processes call it together.
+) -> FineTuned | FineTunedEncoder:
+    """Fits a model, from the weights of `source`, on labelled examples. All processes call it together.
+
+    All weights are trained; in mode `lora`, and where a frozen run's final fit is to be one, adapters that are merged
+    at the end.
 
     Raises:
         UserError: the model can't be loaded, or a training argument has a value that transformers refuses.
@@ -98,26 +162,26 @@ def fine_tune(
     transformers.set_seed(seed)
     model = load_model(source, task)
     tokenizer = load_tokenizer(source)
-    encodings = task.encode(tokenizer, [example.inputs for example, _ in labelled])
-    items = [
-        {**encoding, "labels": task.targets(encoding, label)}
-        for encoding, (_, label) in zip(encodings, labelled, strict=True)
-    ]
+    if training.adapts:
+        model = with_adapters(model, training.lora)
+    items = task.items(tokenizer, [(example.inputs, label) for example, label in labelled])
     with tempfile.TemporaryDirectory() as folder:
         with _told_of_arguments():
             arguments = _arguments(training, folder, seed, len(items))
-            trainer = transformers.Trainer(
-                model=model,
-                args=arguments,
-                train_dataset=items,
-                data_collator=lambda batch: {
-                    name: values for name, values in task.pad(tokenizer, batch).items() if name in (*READ, "labels")
-                },
-            )
-        trainer.remove_callback(transformers.PrinterCallback)
-        trainer.train()
-        model = trainer.accelerator.unwrap_model(trainer.model)
-    return FineTuned(model, tokenizer, task, training)
+        with used_rows(model, task.token_ids(tokenizer, items), arguments.optim):
+            with _told_of_arguments():
+                trainer = _Trainer(
+                    task,
+                    model=model,
+                    args=arguments,
+                    train_dataset=items,
+                    data_collator=partial(task.collate, tokenizer),
+                )
+            trainer.remove_callback(transformers.PrinterCallback)
+            trainer.train()
+    if training.adapts:
+        model = merged(model)
+    return scorer_of(model, tokenizer, task, training)
 
 
 @contextmanager

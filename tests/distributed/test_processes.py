@@ -7,16 +7,22 @@ import sys
 from pathlib import Path
 
 import pytest
-from helpers import read_lines, some_rows, tiny_model, values_of
+from helpers import read_lines, some_dialogues, some_rows, some_sentences, tiny_model, values_of, write_lines
 
 from nlp_al.resume import to_yaml
 
-RECIPE = Path(__file__).parents[2] / "recipes" / "text_classification.py"
+RECIPES = Path(__file__).parents[2] / "recipes"
+TASKS = {
+    "text_classification": ("text-classification", some_rows),
+    "ner": ("token-classification", some_sentences),
+    "response_selection": ("response-selection", some_dialogues),
+}
 
 
 def launch(processes: int, config: Path, cache: Path, *options: str) -> None:
-    """Runs the recipe on so many processes."""
-    command = [sys.executable, str(RECIPE)]
+    """Runs the recipe that the config's folder is named after on so many processes."""
+    recipe = str(RECIPES / f"{config.parent.name}.py")
+    command = [sys.executable, recipe]
     if processes > 1:
         command = [
             sys.executable,
@@ -24,7 +30,7 @@ def launch(processes: int, config: Path, cache: Path, *options: str) -> None:
             "torch.distributed.run",
             "--standalone",
             f"--nproc_per_node={processes}",
-            str(RECIPE),
+            recipe,
         ]
     environment = {
         **os.environ,
@@ -40,10 +46,15 @@ def launch(processes: int, config: Path, cache: Path, *options: str) -> None:
     assert done.returncode == 0, done.stderr[-3000:]
 
 
-@pytest.fixture
-def config(tmp_path):
-    values = values_of(tmp_path, tiny_model(tmp_path / "model"), some_rows(150), strategy="badge")
-    path = tmp_path / "config.yaml"
+@pytest.fixture(params=TASKS)
+def config(request, tmp_path):
+    task, rows = TASKS[request.param]
+    folder = tmp_path / request.param
+    values = values_of(folder, tiny_model(tmp_path / "model"), rows(150), test=0, task=task, strategy="badge")
+    # Sentences are longer than the window.
+    values["task_options"]["max_length"] = 8 if request.param == "ner" else 32
+    values["dataset"]["data_files"]["test"] = write_lines(folder / "test.jsonl", rows(30, seed=9, prefix="u"))
+    path = folder / "config.yaml"
     path.write_text(to_yaml(values))
     return path
 
@@ -52,22 +63,26 @@ def asked(run: Path):
     return [(line["round"], line["id"]) for line in read_lines(run / "queries.jsonl")]
 
 
+def scores(run: Path):
+    return [line["test"] for line in read_lines(run / "metrics.jsonl")]
+
+
 def test_a_whole_frozen_run(config, tmp_path):
-    for processes in (1, 2):
+    one, two = tmp_path / "run1", tmp_path / "run2"
+    for processes, run in ((1, one), (2, two)):
         # A cache each, so that the second run encodes its texts on both processes.
-        launch(processes, config, tmp_path / f"cache{processes}", "--run_dir", str(tmp_path / f"run{processes}"))
-    assert asked(tmp_path / "run2") == asked(tmp_path / "run1")
-    assert len(asked(tmp_path / "run1")) == 10 + 3 * 5
-    scores = [[line["test"] for line in read_lines(tmp_path / f"run{p}" / "metrics.jsonl")] for p in (1, 2)]
-    assert scores[0] == scores[1]
+        launch(processes, config, tmp_path / f"cache{processes}", "--run_dir", str(run))
+    assert asked(two) == asked(one)
+    assert len(asked(one)) == 10 + 3 * 5
+    assert scores(two) == scores(one)
 
 
 def test_one_query_from_the_same_fine_tuned_model(config, tmp_path):
+    one, two = tmp_path / "run1", tmp_path / "run2"
     full = ("--training.mode", "full", "--training.min_steps", "5", "--training.num_train_epochs", "2")
-    launch(1, config, tmp_path / "cache", *full, "--loop.rounds", "0", "--run_dir", str(tmp_path / "run1"))
-    shutil.copytree(tmp_path / "run1", tmp_path / "run2")
-    for processes in (1, 2):
-        run = str(tmp_path / f"run{processes}")
-        launch(processes, config, tmp_path / "cache", *full, "--loop.rounds", "1", "--run_dir", run)
-    assert asked(tmp_path / "run2") == asked(tmp_path / "run1")
-    assert len(asked(tmp_path / "run1")) == 15
+    launch(1, config, tmp_path / "cache", *full, "--loop.rounds", "0", "--run_dir", str(one))
+    shutil.copytree(one, two)
+    for processes, run in ((1, one), (2, two)):
+        launch(processes, config, tmp_path / "cache", *full, "--loop.rounds", "1", "--run_dir", str(run))
+    assert asked(two) == asked(one)
+    assert len(asked(one)) == 15

@@ -17,7 +17,6 @@ from helpers import some_rows, tiny_model, values_of
 from nlp_al.annotation import Setting, make_annotator
 from nlp_al.main import run_command
 from nlp_al.resume import to_yaml
-from nlp_al.signals.loading import load_tokenizer
 from nlp_al.store import Disk, RunDirectory
 from nlp_al.tasks import make_task
 
@@ -222,7 +221,7 @@ def test_equal_texts_are_allowed_and_said_once(give, monkeypatch):
 
 def test_lines_that_are_no_answer_are_told_once_and_passed_over(tmp_path: Path, capsys):
     annotator = make_annotator("jsonl", {"folder": str(tmp_path)})
-    annotator.start(Setting({"x": "", "y": ""}, tmp_path))
+    annotator.start(Setting(make_task("text-classification", {}).with_labels(["x", "y"]), {"x": "", "y": ""}, tmp_path))
     wrong = ["nonsense", "[1]", '{"label": "x"}', '{"id": null, "label": "x"}', '{"id": "a", "status": "done"}']
     right = ['{"id": "a", "label": "x"}', '{"id": 7, "label": "y"}', ""]
     (tmp_path / "answers.jsonl").write_bytes(
@@ -233,14 +232,6 @@ def test_lines_that_are_no_answer_are_told_once_and_passed_over(tmp_path: Path, 
     printed = capsys.readouterr().out.splitlines()
     says = 'is passed over: an answer is {"id": ..., "label": ...}.'
     assert printed == [f"{tmp_path}/answers.jsonl line {at} {says}" for at in range(4, 9)]
-
-
-def test_words_that_the_tokenizer_drops_take_no_tag_from_the_next(model):
-    task = make_task("token-classification", {}).with_labels(["O", "B-X", "I-X"])
-    tokenizer = load_tokenizer(model)
-    odd, plain = task.encode(tokenizer, [["goal", "\u200d", " ", "team"], ["goal", "team"]])
-    assert odd["input_ids"][1:-1] == [plain["input_ids"][1], *[tokenizer.unk_token_id] * 2, plain["input_ids"][2]]
-    assert task.targets(odd, ["O", "B-X", "O", "I-X"]) == [-100, 0, 1, 0, 2, -100]
 
 
 def test_a_whole_process_prints_nothing_else(tmp_path: Path):

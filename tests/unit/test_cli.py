@@ -103,7 +103,7 @@ def test_strategies_as_json(capsys):
     assert [row["name"] for row in rows] == sorted(STRATEGIES)
     assert {tuple(row) for row in rows} == {("name", "family", "tasks", "shapes", "needs", "reference")}
     badge = next(row for row in rows if row["name"] == "badge")
-    assert badge["tasks"] == ["text-classification", "token-classification"]
+    assert badge["tasks"] == ["text-classification", "token-classification", "response-selection"]
     assert badge["needs"] == ["gradients"]
     assert set(badge["shapes"]) == {"single", "multi", "sequence", "ranking"}
     assert all(row["reference"] and row["family"] and row["tasks"] for row in rows)

@@ -231,7 +231,7 @@ def test_columns_and_splits_by_name(files):
         ),
         (
             lines({**A, "label": ["x"]}),
-            "Row 1 of the split train, column 'label': the label ['x'] is neither text nor a",
+            "Row 1 of the split train, column 'label': ['x'] is a list; for several labels a text, set",
         ),
         (
             lines(A, {"text": "c"}),

@@ -8,7 +8,7 @@ from safetensors import SafetensorError
 from nlp_al.errors import RunError
 from nlp_al.pool import Example
 from nlp_al.signals import features
-from nlp_al.signals.features import Encoder, FeatureStore, batches_by_length
+from nlp_al.signals.features import FeatureStore, Pretrained, batches_by_length
 from nlp_al.tasks import make_task
 
 
@@ -27,12 +27,12 @@ def folder(tmp_path_factory):
 
 
 def encoder(folder, **options):
-    return Encoder(folder, make_task("text-classification", options).with_labels(["a", "b"]))
+    return Pretrained(folder, make_task("text-classification", options).with_labels(["a", "b"]))
 
 
-def counted(made: Encoder) -> list[int]:
+def counted(made: Pretrained) -> list[int]:
     calls: list[int] = []
-    made._model[0].register_forward_hook(lambda *_: calls.append(1))
+    made.model.register_forward_hook(lambda *_: calls.append(1))
     return calls
 
 
@@ -41,7 +41,7 @@ def test_features_are_the_mean_of_the_last_layer(folder, cache):
     made.encode(pool)
     for example, row in zip(pool[:4], made.rows(pool[:4]).hidden, strict=True):
         with torch.inference_mode():
-            hidden = made._model[0](**made.tokenizer(example.inputs, return_tensors="pt")).last_hidden_state[0]
+            hidden = made.model(**made.tokenizer(example.inputs, return_tensors="pt")).last_hidden_state[0]
         torch.testing.assert_close(row, hidden.mean(0), rtol=1e-5, atol=1e-6)
 
 
@@ -109,7 +109,7 @@ def test_rows_come_in_the_order_asked_for_out_of_many_files(folder, cache, monke
 
 def test_ragged_rows_of_sentences_out_of_many_files(folder, cache, monkeypatch):
     monkeypatch.setattr(features, "CHUNK", 4)
-    made = Encoder(folder, make_task("token-classification", {}).with_labels(["O"]))
+    made = Pretrained(folder, make_task("token-classification", {}).with_labels(["O"]))
     pool = [Example(e.id, e.inputs.split(), 1) for e in texts(15)]
     made.encode(pool)
     rows = made.rows(pool[::-1])
@@ -122,7 +122,7 @@ def test_a_file_torn_by_a_crash_is_never_read(folder, cache):
     made, pool = encoder(folder), texts(5)
     (made.store.folder / "half.new").write_bytes(b"\x00" * 10)
     made.encode(pool)
-    assert FeatureStore(made.store.folder).missing(pool) == []
+    assert FeatureStore(made.store.folder).missing({e.key: e for e in pool}) == []
 
 
 def test_features_are_memory_mapped(folder, cache):
@@ -131,8 +131,8 @@ def test_features_are_memory_mapped(folder, cache):
     unique = list({e.key: e for e in pool}.values())
     fresh = encoder(folder)
     fresh.encode(pool)
-    values, _ = fresh.store.rows(unique)
-    whole, _ = fresh.store._files[0]
+    values, _ = fresh.store.rows([e.key for e in unique])
+    whole, _ = fresh.store._tables[0]
     assert values.untyped_storage().data_ptr() == whole.untyped_storage().data_ptr()
 
 
@@ -149,3 +149,9 @@ def test_a_full_disk_under_the_cache_is_told_in_a_sentence(folder, cache, monkey
     monkeypatch.setattr(features, "save_file", full)
     with pytest.raises(RunError, match="The disk is full"):
         made.encode(texts(3))
+
+
+def test_what_a_tokenizer_was_used_for_before_does_not_matter(folder, cache):
+    used, fresh = encoder(folder), encoder(folder)
+    used.tokenizer(["goal " * 50], truncation=True, max_length=7, padding=True)
+    assert used.store.folder == fresh.store.folder

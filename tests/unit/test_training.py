@@ -8,11 +8,12 @@ from scipy.optimize import minimize
 
 from nlp_al.config import TRAINING_DEFAULTS, Training
 from nlp_al.errors import UserError
+from nlp_al.heads import SLACK
 from nlp_al.pool import Example
 from nlp_al.signals.collector import collect
-from nlp_al.signals.features import Encoder
+from nlp_al.signals.features import Pretrained
 from nlp_al.tasks import make_task
-from nlp_al.training.frozen import SLACK, fit_head
+from nlp_al.training.frozen import fit_head
 from nlp_al.training.full import _arguments, fine_tune, last_linear, load_model
 
 LABELS = ["sport", "money", "food", "never"]
@@ -26,7 +27,7 @@ def folder(tmp_path_factory):
 @pytest.fixture
 def encoder(folder, tmp_path, monkeypatch):
     monkeypatch.setenv("NLP_AL_CACHE", str(tmp_path / "cache"))
-    return Encoder(folder, make_task("text-classification", {}).with_labels(LABELS))
+    return Pretrained(folder, make_task("text-classification", {}).with_labels(LABELS))
 
 
 def labelled(count=40, only=("sport", "money", "food")):
@@ -73,8 +74,8 @@ def test_the_same_labels_give_the_same_head_bit_for_bit(encoder):
     pairs = labelled()
     encoder.encode([e for e, _ in pairs])
     first, second = (fit_head(encoder, encoder.task, pairs) for _ in range(2))
-    assert torch.equal(first.weight, second.weight)
-    assert torch.equal(first.bias, second.bias)
+    assert torch.equal(first.head.weight, second.head.weight)
+    assert torch.equal(first.head.bias, second.head.bias)
 
 
 def test_the_scale_of_the_features_does_not_matter(encoder, monkeypatch):

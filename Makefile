@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e
 
-.PHONY: demo test lint format clean
+.PHONY: demo demo-ner demo-dialogue test lint format clean
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
@@ -25,6 +25,21 @@ demo: $(VENV)/.demo
 	$(BIN)/nlp-al finish runs/sms-spam-margin-0
 	$(BIN)/nlp-al compare runs/sms-spam-margin-? runs/sms-spam-random-?
 	$(BIN)/nlp-al report runs/sms-spam-margin-? runs/sms-spam-random-?
+
+# Entities in tweets: mnlp and token entropy against random, eight seeds each, the cost counted in words.
+demo-ner: $(VENV)/.demo
+	$(BIN)/python recipes/ner.py --config configs/ner/tweets.yaml \
+		--sweep.strategy mnlp,token_entropy,random --sweep.loop.seed 0,1,2,3,4,5,6,7 --training.final none
+	$(BIN)/nlp-al compare runs/tweets-mnlp-? runs/tweets-token_entropy-? runs/tweets-random-?
+	$(BIN)/nlp-al report runs/tweets-mnlp-? runs/tweets-token_entropy-? runs/tweets-random-?
+
+# Which of ten responses fits a conversation: margin against random, five seeds each.
+demo-dialogue: $(VENV)/.demo
+	$(BIN)/python recipes/data/chitchat.py
+	$(BIN)/python recipes/response_selection.py --config configs/response_selection/chitchat.yaml \
+		--sweep.strategy margin,random --sweep.loop.seed 0,1,2,3,4 --training.final none
+	$(BIN)/nlp-al compare runs/chitchat-margin-? runs/chitchat-random-?
+	$(BIN)/nlp-al report runs/chitchat-margin-? runs/chitchat-random-?
 
 test: $(VENV)/.dev
 	$(BIN)/python -m pytest

@@ -18,7 +18,8 @@ from nlp_al.evaluation import BASELINE, Curve, Floats, Run, Saving
 from nlp_al.report_page import interval, number, saved, span, spread
 
 PANELS = {  # a task's metrics worth a figure, the main one first
-    "text-classification": ("accuracy", "f1_macro", "f1_micro"),
+    "text-classification": ("accuracy", "f1_macro"),
+    "multi-label": ("f1_macro", "f1_micro"),  # known by f1_micro, which other texts have not
     "token-classification": ("f1", "precision", "recall"),
     "response-selection": ("recall_at_1", "mrr"),
 }
@@ -142,7 +143,8 @@ def _panels(runs: Sequence[Run], split: str, metric: str | None) -> list[str]:
         if not shared or (metric and metric not in shared):
             asked = f"no metric {metric}" if metric else f"no metric in common with {runs[0].path}"
             raise UserError(f"{run.path}: {asked} on the {split} split; it has {', '.join(names)}")
-    usual = [name for name in PANELS.get(str(runs[0].config.get("task")), ()) if name in shared] or shared[:2]
+    kind = "multi-label" if "f1_micro" in shared else str(runs[0].config.get("task"))
+    usual = [name for name in PANELS.get(kind, ()) if name in shared] or shared[:2]
     return list(dict.fromkeys([metric or usual[0], *usual]))
 
 

@@ -10,13 +10,20 @@ from pathlib import Path
 from nlp_al.annotation.base import Annotator, Question, Setting
 from nlp_al.pool import STATUSES, Answer
 
+BOM = b"\xef\xbb\xbf"
+"""What some editors put before the first line of a file."""
+
+MOST_TOLD = 20
+"""Lines that are told one by one; a file of another kind has thousands of them."""
+
 
 @dataclass
 class Jsonl(Annotator):
     """Writes `questions.jsonl` and reads `answers.jsonl`, both in the run directory unless `folder` says otherwise.
 
-    A question is {"id", "round", "rank", "text"}; an answer is {"id", "label"}, with "annotator" and "status" optional.
-    A line that is no such answer is told and passed over; the last line of an id and annotator holds.
+    A question is {"id", "round", "rank"} and what is to be read: "text", "tokens", or "context" and "candidates". An
+    answer is {"id", "label"}, with "annotator" and "status" optional. A line that is no such answer is told once and
+    passed over, unless it is the last one and may still be written; the last line of an id and annotator holds.
     """
 
     folder: str | None = field(default=None, metadata={"help": "folder of questions.jsonl and answers.jsonl"})
@@ -27,17 +34,19 @@ class Jsonl(Annotator):
         self._folder = Path(self.folder) if self.folder else setting.run_dir
         self._folder.mkdir(parents=True, exist_ok=True)
         self._asked: dict[str, Question] = {}
+        self._answers: list[Answer] = []
+        self._state: tuple[int, ...] = ()
         self._told: set[bytes] = set()
 
     def push(self, questions: Sequence[Question]) -> None:
         """Writes all questions of this process, the newest batch last."""
         self._asked.update({question.example.id: question for question in questions})
-        lines = [
-            json.dumps(
-                {"id": q.example.id, "round": q.round, "rank": q.rank, "text": q.example.inputs}, ensure_ascii=False
-            )
-            for q in self._asked.values()
+        asked = self._asked.values()
+        whole = [
+            {"id": q.example.id, "round": q.round, "rank": q.rank, **self.setting.task.question(q.example.inputs)}
+            for q in asked
         ]
+        lines = [json.dumps(line, ensure_ascii=False) for line in whole]
         fresh = self._folder / "questions.jsonl.new"
         fresh.write_text("\n".join(lines) + "\n", encoding="utf-8")
         fresh.replace(self._folder / "questions.jsonl")
@@ -45,26 +54,44 @@ class Jsonl(Annotator):
         print(f'answer in {self._folder / "answers.jsonl"} as {{"id": ..., "label": ...}}.', flush=True)
 
     def pull(self) -> list[Answer]:
-        """Every line that can be read, in file order."""
+        """Every line that can be read, in file order. The file is read again only where it has changed."""
         path = self._folder / "answers.jsonl"
-        if not path.is_file():
+        try:
+            about = path.stat()  # before reading, so that what is written meanwhile shows at the next pull
+            state = (about.st_ino, about.st_size, about.st_mtime_ns)
+            if state != self._state:
+                self._answers, self._state = self._read(path), state
+        except FileNotFoundError:  # no answer yet, or an editor is putting a new file in its place
             return []
-        answers = []
-        for at, line in enumerate(path.read_bytes().splitlines(keepends=True)):
-            answer = self._read(line)
+        return list(self._answers)
+
+    def _read(self, path: Path) -> list[Answer]:
+        answers, wrong = [], []
+        for number, line in enumerate(path.read_bytes().splitlines(keepends=True), 1):
+            bare = line.removeprefix(BOM).strip()
+            answer = _answer(bare)
             if answer is not None:
                 answers.append(answer)
-            elif line.strip() and line.endswith(b"\n") and line not in self._told:  # a last line may still be written
-                self._told.add(line)
-                print(f'{path} line {at + 1} is passed over: an answer is {{"id": ..., "label": ...}}.', flush=True)
+            elif bare and line.endswith((b"\n", b"\r")) and bare not in self._told:
+                self._told.add(bare)
+                wrong.append(number)
+        for number in wrong[:MOST_TOLD]:
+            print(f'{path} line {number} is passed over: an answer is {{"id": ..., "label": ...}}.', flush=True)
+        if len(wrong) > MOST_TOLD:
+            print(f"{path}: {len(wrong) - MOST_TOLD} more lines like these are passed over.", flush=True)
         return answers
 
-    def _read(self, line: bytes) -> Answer | None:
-        try:
-            given = json.loads(line)
-            name, status = given["id"], given.get("status", "submitted")
-            if type(name) not in (str, int) or status not in STATUSES:
-                return None
-            return Answer(str(name), given.get("label"), str(given.get("annotator", "jsonl")), status)
-        except (ValueError, KeyError, AttributeError, TypeError):
+
+def _answer(line: bytes) -> Answer | None:
+    try:
+        # Exports of tables fill what is left out with null or an empty text.
+        given = {key: value for key, value in json.loads(line).items() if value not in (None, "")}
+        name, label = given["id"], given.get("label")
+        annotator, status = given.get("annotator", "jsonl"), given.get("status", "submitted")
+        if type(name) not in (str, int) or type(annotator) not in (str, int) or status not in STATUSES:
             return None
+        # What labels.jsonl could not hold: numbers that JSON lacks, halves of characters.
+        json.dumps([name, label, annotator], ensure_ascii=False, allow_nan=False).encode()
+        return Answer(str(name), label, str(annotator), status)
+    except (ValueError, KeyError, AttributeError, TypeError, RecursionError):
+        return None

@@ -52,7 +52,6 @@ class ActiveLearner:
         self.round = 0
         self.model: Scorer | None = None
         self.only_label: Any = None
-        self._strange: set[str] = set()
 
     def run(self) -> None:
         """All rounds that are left, then the final model.
@@ -101,10 +100,7 @@ class ActiveLearner:
         if self.store is not None and self.pool.unanswered(self.round):
             self.annotator.push([Question(self.pool[q.id], q.round, q.rank, q.score) for q in batch])
         while True:
-            fresh = shared(self._fresh_answers() if self.store is not None else [])
-            if self.store is not None:
-                self.store.add_answers(fresh, self.round)
-            self.pool.answers += fresh
+            self._pull()
             missing = len(self.pool.unanswered(self.round))
             if not missing:
                 return
@@ -178,6 +174,14 @@ class ActiveLearner:
         planned = float(loop.initial + loop.batch * self.round)
         return max(0.0, (planned if most is None else min(planned, most)) - self.pool.cost(loop.unit))
 
+    def _pull(self) -> bool:
+        """Takes what has been answered since; whether there was anything."""
+        fresh = shared(self._fresh_answers() if self.store is not None else [])
+        if self.store is not None:
+            self.store.add_answers(fresh, self.round)
+        self.pool.answers += fresh
+        return bool(fresh)
+
     def _fresh_answers(self) -> list[Answer]:
         """What the annotator says that is not known yet. Unknown ids and labels are told, and no answers."""
         pulled, strange = {}, set()
@@ -185,13 +189,10 @@ class ActiveLearner:
             if answer.id not in self.pool:
                 strange.add(answer.id)
             elif answer.status == "submitted" and not self.task.readable(answer.label, self.pool[answer.id]):
-                self.progress.no_such_label(answer, self.task.labels)
+                self.progress.no_such_label(answer, self.task.expects(self.pool[answer.id]))
             else:
                 pulled[answer.id, answer.annotator] = answer
-        if new := sorted(strange - self._strange):
-            told = ", ".join(map(repr, new[:20])) + (", ..." if len(new) > 20 else "")
-            print(f"      Answers to {told} are passed over: the train split has no such id.", flush=True)
-            self._strange |= strange
+        self.progress.no_such_id(strange)
         known = {(answer.id, answer.annotator): answer for answer in self.pool.answers}
         return [answer for who, answer in pulled.items() if known.get(who) != answer]
 
@@ -249,7 +250,12 @@ class ActiveLearner:
         return self.round > 0 and (spent or not self.pool.unlabelled())
 
     def finish(self) -> None:
-        """Puts the final model in `model/` and its metrics in `final.json`, unless they are there. Needs `opened`."""
+        """Puts the final model in `model/` and its metrics in `final.json`, unless they are there. Needs `opened`.
+
+        Answers that came after the last round's are taken too.
+        """
+        if self._pull():
+            self._fit(self.round - 1, len(self.pool.answers))
         answers = len(self.pool.answers)
         labelled = self.pool.labelled(answers)
         if self.model is None:

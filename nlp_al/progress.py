@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 from tqdm import tqdm
@@ -21,6 +20,7 @@ class Progress:
         self.enabled = enabled
         self._bar: Any = None
         self._told: set[str] = set()
+        self._strange: set[str] = set()
 
     def start(self, metrics: list[dict[str, Any]]) -> None:
         """The head of the table, and the rounds that are done."""
@@ -64,12 +64,20 @@ class Progress:
             self._told.add(told)
             self._say(told)
 
-    def no_such_label(self, answer: Answer, labels: Sequence[str]) -> None:
+    def no_such_id(self, names: set[str]) -> None:
+        """Answers to what is not in the data, each told once."""
+        new = sorted(names - self._strange)
+        self._strange |= names
+        if new:
+            listed = ", ".join(map(repr, new[:20])) + (", ..." if len(new) > 20 else "")
+            self._say(f"      Answers to {listed} are passed over: the train split has no such id.")
+
+    def no_such_label(self, answer: Answer, expected: str) -> None:
         """An answer that can't be one, told once; the example still waits for another."""
         told = f"      {answer.annotator} answered {answer.id!r} with {answer.label!r}, which is no label for it; "
         if told not in self._told:
             self._told.add(told)
-            self._say(told + f"the labels are {', '.join(labels[:20])}{', ...' if len(labels) > 20 else ''}.")
+            self._say(f"{told}{expected}.")
 
     def final(self, labelled: int) -> None:
         """The final fit begins."""

@@ -120,6 +120,10 @@ class Task(ABC):
         """Whether an answer is a label that this example can have."""
         return isinstance(label, str) and label in self.index
 
+    def expects(self, example: Example) -> str:
+        """What an answer must be, for people."""
+        return f"the labels are {listed(self.labels)}"
+
     def askable(self, example: Example) -> bool:
         """Whether there is anything to decide about this example."""
         return True
@@ -314,6 +318,11 @@ class Task(ABC):
     @abstractmethod
     def score(self, predicted: Sequence[Any], gold: Sequence[Any]) -> dict[str, float]:
         """The task's metrics."""
+
+
+def listed(names: Sequence[str]) -> str:
+    """Names, the first 20 of many."""
+    return f"{', '.join(names[:20])}{', ...' if len(names) > 20 else ''}"
 
 
 def label_name(value: Any, label_names: Sequence[str] | None) -> str | None:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from nlp_al.errors import UserError
-from nlp_al.tasks.base import Piece, Rows, label_name
+from nlp_al.tasks.base import Piece, Rows, label_name, listed
 from nlp_al.tasks.text_classification import TextClassification
 from nlp_al.values import shown
 
@@ -50,6 +50,10 @@ class MultiLabelClassification(TextClassification):
         """A list of different labels."""
         whole = isinstance(label, list) and all(isinstance(name, str) and name in self.index for name in label)
         return whole and len(set(label)) == len(label)
+
+    def expects(self, example: Example) -> str:
+        """A list."""
+        return f"it must be a list out of {listed(self.labels)}"
 
     def mistaken(self, label: Any, example: Example, chance: float, draw: Random) -> Any:
         """Yes becomes no, and no yes, with this chance for each label."""

@@ -158,6 +158,11 @@ class ResponseSelection(Task):
             return self.options.none_of_these is not None
         return type(label) is int and 0 <= label < len(example.inputs["candidates"])
 
+    def expects(self, example: Example) -> str:
+        """A position, or `none`."""
+        also = "" if self.options.none_of_these is None else f", or {NONE!r}"
+        return f"it must be a position from 0 to {len(example.inputs['candidates']) - 1}{also}"
+
     def answers(self, example: Example) -> list[Any]:
         """Every position, and `none` where that is an option."""
         none = [] if self.options.none_of_these is None else [NONE]

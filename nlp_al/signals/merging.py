@@ -11,6 +11,9 @@ from torch import Tensor
 
 from nlp_al.signals import OPTIONAL, PER_EXAMPLE, Gradients, Signals, take_rows
 
+PACKED = 40 * 2**20
+"""Bytes above which batches of a pass are put together; the C library may keep up to 32 MiB in its heap."""
+
 
 def merge(parts: Sequence[Signals]) -> Signals:
     """One record out of records about the same examples."""
@@ -33,17 +36,54 @@ def ordered(batches: list[tuple[list[int], Signals]]) -> Signals:
             values[name] = known.new_empty((count, *known.shape[1:]))
     if first.probs is not None:
         values["offsets"] = _offsets(batches, count, "offsets")
-        values["probs"] = _rows(first.probs, values["offsets"], max(_columns(part) for _, part in batches))
+        widths = {_columns(part) for _, part in batches}
+        values["probs"] = _rows(first.probs, values["offsets"], max(widths))
+        if len(widths) > 1:  # what is no option is never read, but must be a number
+            values["probs"].zero_()
         if first.options is not None:
             values["options"] = first.options.new_empty(len(values["probs"]))
     if first.gradients is not None:
         offsets = _offsets(batches, count, "gradients")
         r, h = (_rows(factor, offsets, factor.shape[1]) for factor in first.gradients[:2])
         values["gradients"] = Gradients(r, h, offsets)
+    del first
     while batches:
         members, part = batches.pop()
         _copy(part, torch.tensor(members), values)
     return Signals(**values)
+
+
+class Batches:
+    """The batches of a pass as they come, put together into fewer whenever they hold PACKED bytes.
+
+    Many small tensors leave holes in the heap when they go; a large one goes back to the system.
+    """
+
+    def __init__(self) -> None:
+        self._packed: list[tuple[list[int], Signals]] = []
+        self._loose: list[tuple[list[int], Signals]] = []
+        self._bytes = 0
+
+    def add(self, members: list[int], part: Signals) -> None:
+        """A batch, with the positions of its examples."""
+        self._loose.append((members, part))
+        self._bytes += _bytes(part)
+        if self._bytes >= PACKED:
+            together = [at for own, _ in self._loose for at in own]
+            places = iter(range(len(together)))
+            inside = [([next(places) for _ in own], part) for own, part in self._loose]
+            self._loose.clear()
+            self._packed.append((together, ordered(inside)))
+            self._bytes = 0
+
+    def all(self) -> list[tuple[list[int], Signals]]:
+        """What has come so far."""
+        return self._packed + self._loose
+
+
+def _bytes(part: Signals) -> int:
+    held = [getattr(part, name) for name in ("probs", *PER_EXAMPLE)]
+    return sum(v.nbytes for v in (*held, *(part.gradients or ())) if v is not None)
 
 
 def _columns(part: Signals) -> int:
@@ -60,8 +100,8 @@ def _offsets(batches: Sequence[tuple[list[int], Signals]], count: int, name: str
 
 
 def _rows(like: Tensor, offsets: Tensor, columns: int) -> Tensor:
-    """Zeros where a batch has fewer columns: what is no option is never read."""
-    return like.new_zeros((int(offsets[-1]), columns))
+    """Not filled: memory that nobody has written to is not there yet."""
+    return like.new_empty((int(offsets[-1]), columns))
 
 
 def _copy(part: Signals, members: Tensor, values: dict[str, Any]) -> None:

@@ -34,6 +34,10 @@ FIXED: dict[str, Any] = {
 }
 
 
+TOKENISED = 1024
+"""Examples that are tokenised at a time."""
+
+
 class FineTuned:
     """A fine-tuned transformers model. Every process holds it."""
 
@@ -55,7 +59,10 @@ class FineTuned:
     def prepare(self, examples: Sequence[Example]) -> tuple[Sequence[Any], list[list[int]]]:
         """The pieces of each example, in batches of similar length."""
         self.model.to(self.device).eval()
-        encoded = self.task.encode(self.tokenizer, [e.inputs for e in examples]) if examples else []
+        inputs = [example.inputs for example in examples]
+        # In parts: what the tokenizer knows of each token beside its id is large, and goes with the part.
+        parts = (inputs[at : at + TOKENISED] for at in range(0, len(inputs), TOKENISED))
+        encoded = [own for part in parts for own in self.task.encode(self.tokenizer, part)]
         longest = [max((len(piece["input_ids"]) for piece in own), default=0) for own in encoded]
         return encoded, batches_by_length(longest, self.batch_size)
 

@@ -8,7 +8,7 @@ from helpers import some_rows, tiny_model
 
 from nlp_al.config import TRAINING_DEFAULTS, Training
 from nlp_al.pool import Example
-from nlp_al.signals import Signals
+from nlp_al.signals import Signals, merging
 from nlp_al.signals.collector import PROVIDERS, collect
 from nlp_al.signals.loading import load_tokenizer
 from nlp_al.signals.merging import ordered
@@ -146,3 +146,18 @@ def test_batches_in_any_order_give_the_whole_record(shape):
         assert getattr(whole, name) is None or torch.equal(getattr(again, name), getattr(whole, name))
     for one, other in zip(again.gradients, whole.gradients, strict=True):
         assert torch.equal(one, other)
+
+
+@pytest.mark.parametrize("least", [0, 2500, 10**9])
+def test_batches_that_are_put_together_on_the_way_give_the_same_record(least, monkeypatch):
+    whole = synthetic_signals("sequence", 23, labelled=0)
+    monkeypatch.setattr(merging, "PACKED", least)
+    found = merging.Batches()
+    for members in torch.randperm(23, generator=generator()).split(4):
+        found.add(members.tolist(), whole.take(members))
+    parts = found.all()
+    assert (len(parts) < 6) == (least == 2500)
+    again = ordered(parts)
+    assert torch.equal(again.probs, whole.probs)
+    assert torch.equal(again.gradients[1], whole.gradients[1])
+    assert torch.equal(again.embeddings, whole.embeddings)

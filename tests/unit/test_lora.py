@@ -102,9 +102,9 @@ def test_without_peft_it_says_what_to_install(folder, monkeypatch):
 @pytest.mark.parametrize(
     ("training", "rate", "adapts"),
     [
-        ({"mode": "lora"}, 5e-4, True),
-        ({"mode": "lora", "learning_rate": 1e-3}, 1e-3, True),
-        ({"mode": "frozen", "final": "lora"}, 5e-4, True),
+        ({"mode": "lora"}, 1e-3, True),
+        ({"mode": "lora", "learning_rate": 2e-3}, 2e-3, True),
+        ({"mode": "frozen", "final": "lora"}, 1e-3, True),
         ({"mode": "frozen"}, 5e-5, False),
         ({"mode": "full", "final": "lora"}, 5e-5, False),
     ],

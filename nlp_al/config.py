@@ -91,6 +91,11 @@ class Training:
         "pretrained or last: weights that each round starts from, in full and lora mode", "pretrained"
     )
     lora: Lora = about("the adapters", Lora())
+    float32_matmul: Literal["highest", "high", "medium"] = about(
+        "highest, high or medium: how float32 matrices are multiplied in fine-tuning; high allows TF32 on a GPU, "
+        "medium also bfloat16 where a CPU multiplies in it (AMX), and wider instructions (AVX-512) elsewhere",
+        "highest",
+    )
     min_steps: int = about("floor on gradient steps, so that few labels converge too; 0: none", 100)
     arguments: dict[str, Any] = field(default_factory=dict)
 

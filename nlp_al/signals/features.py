@@ -22,6 +22,7 @@ from nlp_al.pool import Example, content_hash
 from nlp_al.processes import gathered, processes, shared
 from nlp_al.signals import take_rows
 from nlp_al.signals.loading import load_encoder, load_tokenizer
+from nlp_al.signals.precision import Precision
 from nlp_al.store import told
 from nlp_al.tasks import READ, Rows, Task
 
@@ -124,10 +125,10 @@ class Encoder:
     Reading is shared among processes; the main process keeps the features, the others need none.
     """
 
-    def __init__(self, task: Task, batch_size: int = 32, dtype: torch.dtype | None = None) -> None:
+    def __init__(self, task: Task, batch_size: int = 32, precision: Precision | None = None) -> None:
         self.task = task
         self.batch_size = batch_size
-        self.dtype = dtype
+        self.precision = precision or Precision()
         self._keys: dict[bytes, list[bytes]] = {}
 
     @property
@@ -185,7 +186,7 @@ class Encoder:
         for members in batches[state.process_index :: state.num_processes]:
             batch = self.task.pad(self.tokenizer, [pieces[i] for i in members])
             batch = {name: values.to(state.device) for name, values in batch.items()}
-            with torch.inference_mode(), in_precision(state.device, self.dtype):
+            with torch.inference_mode(), self.precision.on(state.device):
                 hidden = model(**{k: v for k, v in batch.items() if k in READ}).last_hidden_state.float()
                 rows, offsets = self.task.pool_rows(hidden, batch)
             mine.append((members, rows.cpu(), offsets.cpu()))
@@ -248,9 +249,9 @@ class Trained(Encoder):
     """An encoder that was fine-tuned, and features in memory, for as long as it lives."""
 
     def __init__(
-        self, model: torch.nn.Module, tokenizer: Any, task: Task, batch_size: int, dtype: torch.dtype | None
+        self, model: torch.nn.Module, tokenizer: Any, task: Task, batch_size: int, precision: Precision
     ) -> None:
-        super().__init__(task, batch_size, dtype)
+        super().__init__(task, batch_size, precision)
         self._model, self._tokenizer, self._store = model, tokenizer, Features()
 
     @property
@@ -267,11 +268,6 @@ class Trained(Encoder):
     def store(self) -> Features:
         """In memory."""
         return self._store
-
-
-def in_precision(device: torch.device, dtype: torch.dtype | None) -> torch.autocast:
-    """A context in which matrices are multiplied in half precision; None: as they are."""
-    return torch.autocast(device.type, dtype=dtype or torch.bfloat16, enabled=dtype is not None)
 
 
 def batches_by_length(lengths: Sequence[int], size: int) -> list[list[int]]:

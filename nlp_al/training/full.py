@@ -18,8 +18,9 @@ from nlp_al.config import Training
 from nlp_al.errors import UserError
 from nlp_al.pool import Example
 from nlp_al.processes import processes
-from nlp_al.signals.features import Trained, batches_by_length, counts_to_offsets, in_order, in_precision
+from nlp_al.signals.features import Trained, batches_by_length, counts_to_offsets, in_order
 from nlp_al.signals.loading import LOAD_ERRORS, load_tokenizer, told
+from nlp_al.signals.precision import Precision
 from nlp_al.source import package_path
 from nlp_al.tasks import READ, Piece, Rows, Task
 from nlp_al.training.by_length import ByLength
@@ -49,7 +50,7 @@ class FineTuned:
         self.task = task
         self.batch_size = int(training.arguments["per_device_eval_batch_size"])
         self.device = processes().device
-        self.dtype = half_of(training)
+        self.precision = precision_of(training)
         self._seen: torch.Tensor | None = None
         last_linear(model).register_forward_pre_hook(self._keep)
 
@@ -79,7 +80,7 @@ class FineTuned:
         """Hidden states, logits, and the offsets of the pieces."""
         padded = self.task.pad(self.tokenizer, pieces)
         batch = {name: values.to(self.device) for name, values in padded.items()}
-        with in_precision(self.device, self.dtype):
+        with self.precision.on(self.device):
             out = self.model(**{name: values for name, values in batch.items() if name in READ})
         assert self._seen is not None
         logits, offsets = self.task.pick_rows(out.logits, batch)
@@ -97,7 +98,7 @@ class FineTunedEncoder(FrozenModel):
 
     def __init__(self, model: nn.Module, tokenizer: Any, task: Task, training: Training) -> None:
         size = int(training.arguments["per_device_eval_batch_size"])
-        encoder = Trained(model, tokenizer, task, size, half_of(training))
+        encoder = Trained(model, tokenizer, task, size, precision_of(training))
         super().__init__(encoder, task, task.trained_head(model))
 
     def save(self, folder: Path) -> None:
@@ -134,10 +135,11 @@ class _Trainer(transformers.Trainer):  # type: ignore[misc]
         return ByLength(lengths, self.args.train_batch_size, torch.Generator().manual_seed(self.args.seed))
 
 
-def half_of(training: Training) -> torch.dtype | None:
-    """The half precision that a model is trained in, None where it is none."""
+def precision_of(training: Training) -> Precision:
+    """What a model is trained and asked in."""
     halves = {"bf16": torch.bfloat16, "fp16": torch.float16}
-    return next((dtype for name, dtype in halves.items() if training.arguments.get(name)), None)
+    half = next((dtype for name, dtype in halves.items() if training.arguments.get(name)), None)
+    return Precision(half, training.float32_matmul)
 
 
 def last_linear(model: nn.Module) -> nn.Linear:
@@ -185,7 +187,8 @@ def fine_tune(
                     data_collator=partial(task.collate, tokenizer),
                 )
             trainer.remove_callback(transformers.PrinterCallback)
-            trainer.train()
+            with precision_of(training).of_products():
+                trainer.train()
     if training.adapts:
         model = merged(model)
     return scorer_of(model, tokenizer, task, training)

@@ -161,3 +161,32 @@ def test_the_layer_that_makes_the_logits_is_found(kind):
     config = getattr(transformers, f"{kind}Config")(vocab_size=30, num_labels=5, **names)
     model = getattr(transformers, f"{kind}ForSequenceClassification")(config)
     assert last_linear(model).out_features == 5
+
+
+def test_float32_products_are_set_while_a_model_is_trained_and_asked(folder, monkeypatch):
+    task = make_task("text-classification", {}).with_labels(LABELS)
+    seen = []
+
+    def watched(source, task):
+        model = load_model(source, task)
+        model.register_forward_pre_hook(lambda *_: seen.append(torch.get_float32_matmul_precision()))
+        return model
+
+    monkeypatch.setattr("nlp_al.training.full.load_model", watched)
+    pairs = labelled(8)
+    training = Training(min_steps=1, float32_matmul="medium", arguments=TRAINING_DEFAULTS)
+    made = fine_tune(folder, task, pairs, training, 0)
+    trained = len(seen)
+    assert trained > 0
+    assert torch.get_float32_matmul_precision() == "highest"
+    probabilities(made, pairs)
+    assert len(seen) > trained
+    assert {*seen} == {"medium"}
+    assert torch.get_float32_matmul_precision() == "highest"
+
+
+def test_frozen_features_are_read_in_full_whatever_is_set_for_training(encoder):
+    seen = []
+    encoder.model.register_forward_pre_hook(lambda *_: seen.append(torch.get_float32_matmul_precision()))
+    encoder.encode([e for e, _ in labelled(4)])
+    assert {*seen} == {"highest"}

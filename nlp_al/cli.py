@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from nlp_al import __version__
+from nlp_al.argilla_server import commands as server_commands
 from nlp_al.errors import UserError
 from nlp_al.main import run_command
 
@@ -51,6 +52,8 @@ def command(argv: Sequence[str] | None) -> None:
     finished = commands.add_parser("finish", help="fine-tune the final model of a run on all its labels")
     finished.add_argument("run_dir", type=Path, metavar="RUN", help="the run directory")
     finished.set_defaults(run=finish)
+
+    server_commands.add_to(commands)
 
     arguments = parser.parse_args(argv)
     arguments.run(arguments)

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from nlp_al.annotation import make_annotator
+from nlp_al.annotation import annotator_class, make_annotator
 from nlp_al.errors import UserError
 from nlp_al.source import Dataset, check_weights, home, read_dataset, rooted
 from nlp_al.strategies import STRATEGIES, Strategy, strategy_class
@@ -278,6 +278,13 @@ def _training(value: Any) -> Training:
     return replace(made, arguments=checked(others, own))
 
 
+def _told_freely(annotator: Annotator) -> dict[str, Any]:
+    """Its parameters without those that nobody may read."""
+    kind: Any = annotator_class(annotator.name)
+    secret = {f.name for f in fields(kind) if f.metadata.get("secret")}
+    return {name: value for name, value in annotator.parameters.items() if name not in secret}
+
+
 def as_values(config: Config) -> dict[str, Any]:
     """The config as plain values, the form of the YAML file, defaults included; `read_config` takes it back."""
 
@@ -297,7 +304,7 @@ def as_values(config: Config) -> dict[str, Any]:
         "loop": {f.name: getattr(config.loop, f.name) for f in fields(Loop)},
         "stop": {f.name: getattr(config.stop, f.name) for f in fields(Stop)},
         "training": {**training, **config.training.arguments},
-        "annotator": {"name": config.annotator.name, **config.annotator.parameters},
+        "annotator": {"name": config.annotator.name, **_told_freely(config.annotator)},
         "run_dir": config.run_dir,
     }
 

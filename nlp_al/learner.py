@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from nlp_al.annotation import Question, Setting, make_annotator
+from nlp_al.annotation import Question, Setting, as_questions, make_annotator
 from nlp_al.bench import Bench, make_pool
 from nlp_al.config import Config, Stage
 from nlp_al.pool import Answer, Example, Query
@@ -21,7 +21,7 @@ from nlp_al.processes import leave, processes, shared
 from nlp_al.progress import Progress
 from nlp_al.query import as_queries, choose_batch, strategies_of
 from nlp_al.resume import begin
-from nlp_al.scores import interval, predict
+from nlp_al.scores import interval, predict, suggest
 from nlp_al.signals import Signals
 from nlp_al.signals.collector import Scorer, collect
 from nlp_al.store import Disk, RunDirectory
@@ -96,16 +96,29 @@ class ActiveLearner:
         return batch
 
     def _annotate(self, batch: Sequence[Query]) -> None:
-        """Waits until the whole batch is answered; each answer is on the disk as soon as it is here."""
+        """Waits until enough of the batch is answered; each answer is on the disk as soon as it is here."""
+        questions = self._questions(batch) if self.pool.unanswered(self.round) else []
         if self.store is not None and self.pool.unanswered(self.round):
-            self.annotator.push([Question(self.pool[q.id], q.round, q.rank, q.score) for q in batch])
+            self.annotator.push(questions)
         while True:
             self._pull()
             missing = len(self.pool.unanswered(self.round))
-            if not missing:
+            if len(batch) - missing >= self.annotator.enough_of(len(batch)):
                 return
             self.progress.waiting(self.round, missing, len(batch))
             time.sleep(self.annotator.seconds_between_pulls)
+
+    def _questions(self, batch: Sequence[Query]) -> list[Question]:
+        """The batch with what the annotator wishes for; all processes take part in making it."""
+        examples, wants = [self.pool[query.id] for query in batch], self.annotator.wants
+        guesses, vectors = None, None
+        if "suggestion" in wants:
+            guesses = suggest(self.model, self.task, examples, self._generator("suggestions"))
+        if "vector" in wants:
+            self.bench.encoder.encode(examples)
+            if self.store is not None and examples:
+                vectors = self.task.embeddings(self.bench.encoder.rows(examples)).tolist()
+        return as_questions(batch, examples, f"model-of-round-{self.round - 1}", guesses, vectors)
 
     def _fit(self, round_: int, answers: int) -> None:
         """Fits on the first `answers` answers; there is no model while only one class has turned up."""
@@ -232,7 +245,9 @@ class ActiveLearner:
         if self.store is not None:
             metrics = begin(self.store, self.config, self.bench, self.pool)
             guidelines = self.task.guidelines(self.config.labels or {})
-            self.annotator.start(Setting(self.task, guidelines, self.store.path, self.gold))
+            self.annotator.start(
+                Setting(self.task, guidelines, self.store.path, self.gold, self.pool.examples, self.pool.answers)
+            )
         self.pool.queries, self.pool.answers, metrics = shared((self.pool.queries, self.pool.answers, metrics))
         self.round = len(metrics)
         if self.fitter.frozen:

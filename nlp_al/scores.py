@@ -27,6 +27,17 @@ def predict(
     return None if only_label is None else [task.constant(only_label, example) for example in examples]
 
 
+def suggest(
+    model: Scorer | None, task: Task, examples: Sequence[Example], generator: torch.Generator
+) -> list[tuple[Any, Any]] | None:
+    """(label, how probable it is) of each example; None as in `predict`. All processes call it together."""
+    signals = collect(model, examples, {"probs"}, generator) if model is not None and examples else None
+    if signals is None:
+        return None
+    predicted = task.predict(signals.decisions)
+    return list(zip(predicted, task.confidence(signals.decisions, predicted), strict=True))
+
+
 def interval(
     task: Task, predicted: Sequence[Any], gold: Sequence[Any], generator: torch.Generator
 ) -> dict[str, list[float]]:

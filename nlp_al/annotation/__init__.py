@@ -5,15 +5,16 @@ from __future__ import annotations
 from importlib.metadata import entry_points
 from typing import Any
 
-from nlp_al.annotation.base import Annotator, Question, Setting
+from nlp_al.annotation.argilla import Argilla
+from nlp_al.annotation.base import Annotator, Question, Setting, as_questions
 from nlp_al.annotation.jsonl import Jsonl
 from nlp_al.annotation.oracle import Oracle
 from nlp_al.errors import UserError
 from nlp_al.values import build, suggest
 
-__all__ = ["ANNOTATORS", "Annotator", "Question", "Setting", "annotator_class", "make_annotator"]
+__all__ = ["ANNOTATORS", "Annotator", "Question", "Setting", "annotator_class", "as_questions", "make_annotator"]
 
-ANNOTATORS: dict[str, type[Annotator]] = {"oracle": Oracle, "jsonl": Jsonl}
+ANNOTATORS: dict[str, type[Annotator]] = {"oracle": Oracle, "jsonl": Jsonl, "argilla": Argilla}
 
 
 def annotator_class(name: str) -> type[Annotator]:

@@ -8,28 +8,67 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
-from nlp_al.pool import Answer, Example
+from nlp_al.pool import HOLDOUT, Answer, Example, Query
+from nlp_al.strategies import all_strategies
 from nlp_al.tasks import Task
 
 
 @dataclass(frozen=True)
 class Question:
-    """One example that somebody is asked about; rank 0 is the most wanted of its round."""
+    """One example that somebody is asked about; rank 0 is the most wanted of its round.
+
+    strategy: what chose it, and why in a word. suggestion: the label that the model would give, with its probability (a
+    list where the label has parts), and which model that is. vector: what similar examples are found by.
+    """
 
     example: Example
     round: int
     rank: int
     score: float | None = None
+    strategy: str = ""
+    why: str = ""
+    suggestion: Any = None
+    confidence: float | list[float] | None = None
+    agent: str | None = None
+    vector: list[float] | None = None
+
+
+def as_questions(
+    batch: Sequence[Query],
+    examples: Sequence[Example],
+    agent: str,
+    guesses: Sequence[tuple[Any, Any]] | None = None,
+    vectors: Sequence[list[float]] | None = None,
+) -> list[Question]:
+    """A batch with what is known of it. Nobody is shown a guess of what is held out: it would draw their answers."""
+    made = []
+    for at, (query, example) in enumerate(zip(batch, examples, strict=True)):
+        guess, sure = guesses[at] if guesses and query.strategy != HOLDOUT else (None, None)
+        vector = vectors[at] if vectors else None
+        why = _why(query.strategy)
+        question = (example, query.round, query.rank, query.score, query.strategy, why, guess, sure, agent, vector)
+        made.append(Question(*question))
+    return made
+
+
+def _why(strategy: str) -> str:
+    """In a word, why the last stage of a strategy asks."""
+    name = strategy.split("+")[-1]
+    return all_strategies()[name].family if name in all_strategies() else name
 
 
 @dataclass(frozen=True)
 class Setting:
-    """What an annotator may know: the task, its labels with guidelines, the run's directory, gold labels by id."""
+    """What an annotator may know: the task, its labels with guidelines, the run's directory, gold labels by id, the
+    examples that may be asked about, and what was answered before this process began.
+    """
 
     task: Task
     labels: dict[str, str]
     run_dir: Path
     gold: dict[str, Any] = field(default_factory=dict)
+    examples: Sequence[Example] = ()
+    answers: Sequence[Answer] = ()
 
 
 class Annotator(ABC):
@@ -44,6 +83,15 @@ class Annotator(ABC):
     seconds_between_pulls: ClassVar[float] = 2.0
     hides_gold: ClassVar[bool] = False
     setting: Setting
+
+    @property
+    def wants(self) -> frozenset[str]:
+        """What questions are to carry beside the example: `suggestion`, `vector`."""
+        return frozenset()
+
+    def enough_of(self, batch: int) -> int:
+        """How many answers to a batch of this size are enough to go on."""
+        return batch
 
     def start(self, setting: Setting) -> None:
         """Called once before the first push."""

@@ -68,6 +68,13 @@ def first_accounts(database: sqlite3.Connection, count: int) -> list[Account]:
     return [_insert(database, name, role) for name, role in people]
 
 
+def told(new: Sequence[Account]) -> str:
+    """New accounts with their passwords, for the screen."""
+    width = max(len(account.name) for account in new)
+    lines = [f"  {account.name:<{width}}  {account.password}  {account.role}" for account in new]
+    return "\n".join(["New accounts; each password is shown this once:", *lines])
+
+
 def annotator_names(count: int) -> Sequence[str]:
     """annotator-1, annotator-2, ..."""
     return [f"annotator-{at}" for at in range(1, count + 1)]

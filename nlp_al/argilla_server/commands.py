@@ -147,9 +147,5 @@ def _made(arguments: argparse.Namespace) -> Home:
 
 
 def _tell_passwords(new: Sequence[Account]) -> None:
-    if not new:
-        return
-    print("New accounts; each password is shown this once:")
-    width = max(len(account.name) for account in new)
-    for account in new:
-        print(f"  {account.name:<{width}}  {account.password}  {account.role}")
+    if new:
+        print(accounts.told(new), flush=True)

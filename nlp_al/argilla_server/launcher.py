@@ -36,6 +36,15 @@ def prepare(home: Home, annotators: int) -> list[Account]:
         return create(home, annotators)
 
 
+def ensure(home: Home, host: str, port: int, annotators: int) -> tuple[Running, list[Account]]:
+    """The server of a folder, started where it is not up, and who is new in it."""
+    running = home.running() if home.folder.is_dir() else None
+    if running is None:
+        check_port(host, port)
+    new = prepare(home, annotators)
+    return running or start(home, host, port), new
+
+
 def check_port(host: str, port: int) -> None:
     """RunError where another program answers there; UserError where the address is not this machine's."""
     try:

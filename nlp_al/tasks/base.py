@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from nlp_al.errors import UserError
+from nlp_al.tasks.forms import TEXT, Form
 
 if TYPE_CHECKING:
     from random import Random
@@ -143,6 +144,22 @@ class Task(ABC):
     def question(self, inputs: Any) -> dict[str, Any]:
         """What an annotator is shown, by role."""
         return inputs if isinstance(inputs, dict) else {next(iter(self.columns)): inputs}
+
+    def form(self, examples: Sequence[Example]) -> Form:
+        """What people see and are asked, over all of these examples."""
+        return Form(dict.fromkeys(self.shown(examples[0].inputs), TEXT), "label", {name: name for name in self.labels})
+
+    def shown(self, inputs: Any) -> dict[str, Any]:
+        """The values of the form's fields."""
+        return self.question(inputs)
+
+    def to_form(self, label: Any, example: Example) -> Any:
+        """A label as the form's question has it: an option, a list of them, or of {start, end, label}."""
+        return label
+
+    def from_form(self, value: Any, example: Example) -> Any:
+        """The label that an answer in the form stands for; UserError where it stands for none."""
+        return value
 
     def mistaken(self, label: Any, example: Example, chance: float, draw: Random) -> Any:
         """A gold label, each of whose decisions gets another option with this chance, each equally likely."""
@@ -314,6 +331,11 @@ class Task(ABC):
     @abstractmethod
     def predict(self, decisions: Decisions) -> list[Any]:
         """The predicted label of each example, by name."""
+
+    def confidence(self, decisions: Decisions, predicted: Sequence[Any]) -> list[Any]:
+        """How probable each prediction is: a number, or a list where a label in the form has several parts."""
+        sure: list[float] = decisions.probs.max(1).values[decisions.offsets[:-1]].tolist()
+        return sure
 
     @abstractmethod
     def score(self, predicted: Sequence[Any], gold: Sequence[Any]) -> dict[str, float]:

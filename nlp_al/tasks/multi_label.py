@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from nlp_al.errors import UserError
 from nlp_al.tasks.base import Piece, Rows, label_name, listed
+from nlp_al.tasks.forms import NOTHING, Form
 from nlp_al.tasks.text_classification import TextClassification
 from nlp_al.values import shown
 
@@ -45,6 +47,20 @@ class MultiLabelClassification(TextClassification):
     def names_in(self, label: Any) -> Sequence[str]:
         """The labels that apply."""
         return list(label)
+
+    def confidence(self, decisions: Decisions, predicted: Sequence[Any]) -> list[list[float]]:
+        """Of each label that is predicted."""
+        yes = decisions.probs[:, 0].reshape(-1, len(self.labels)).tolist()
+        return [[own[self.index[name]] for name in names] for own, names in zip(yes, predicted, strict=True)]
+
+    def form(self, examples: Sequence[Example]) -> Form:
+        """Any number of labels, or the option that says that none applies."""
+        form = super().form(examples)
+        return replace(form, kind="labels", options={**form.options, NOTHING: "none of these"})
+
+    def from_form(self, value: Any, example: Example) -> list[str]:
+        """The labels; that none applies says nothing beside one that does."""
+        return [name for name in value if name != NOTHING]
 
     def readable(self, label: Any, example: Example) -> bool:
         """A list of different labels."""

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from nlp_al.errors import UserError
 from nlp_al.tasks.base import RowError, Rows, Task
+from nlp_al.tasks.forms import CHAT, TEXT, Form
 from nlp_al.values import about, shown
 
 if TYPE_CHECKING:
@@ -162,6 +163,29 @@ class ResponseSelection(Task):
         """A position, or `none`."""
         also = "" if self.options.none_of_these is None else f", or {NONE!r}"
         return f"it must be a position from 0 to {len(example.inputs['candidates']) - 1}{also}"
+
+    def form(self, examples: Sequence[Example]) -> Form:
+        """The number of a candidate, as people count."""
+        most = max(len(example.inputs["candidates"]) for example in examples)
+        none = {} if self.options.none_of_these is None else {NONE: self.options.none_of_these}
+        options = {str(at + 1): str(at + 1) for at in range(most)}
+        return Form({"context": CHAT, "candidates": TEXT}, "label", {**options, **none})
+
+    def shown(self, inputs: Any) -> dict[str, Any]:
+        """The turns, the last one by whoever is to be answered, and the candidates with their numbers."""
+        turns = inputs["context"]
+        sides = ["user" if (len(turns) - at) % 2 else "assistant" for at in range(len(turns))]
+        chat = [{"role": side, "content": turn} for side, turn in zip(sides, turns, strict=True)]
+        numbered = "\n".join(f"{at}. {text}" for at, text in enumerate(inputs["candidates"], 1))
+        return {"context": chat, "candidates": numbered}
+
+    def to_form(self, label: Any, example: Example) -> str:
+        """The candidate's number."""
+        return NONE if label == NONE else str(label + 1)
+
+    def from_form(self, value: Any, example: Example) -> Any:
+        """The candidate's position."""
+        return NONE if value == NONE else int(value) - 1
 
     def answers(self, example: Example) -> list[Any]:
         """Every position, and `none` where that is an option."""

@@ -103,6 +103,12 @@ def _read_span(span: Any) -> tuple[int, int, str]:
     raise UserError(f"{shown(span)} is no span; write {{start: 0, end: 4, label: TYPE}}")
 
 
+def whole_words(offsets: Sequence[Sequence[int]], span: Mapping[str, Any]) -> dict[str, Any]:
+    """The same span, widened to the words that it touches; one that touches none stays."""
+    touched = [(a, b) for a, b in offsets if a < span["end"] and b > span["start"]]
+    return {**span, "start": touched[0][0], "end": touched[-1][1]} if touched else dict(span)
+
+
 def _whole(text: str, offsets: Sequence[Sequence[int]], start: int, end: int) -> str:
     """What would be right instead of a span that cuts words."""
     touched = [(a, b) for a, b in offsets if a < end and b > start]

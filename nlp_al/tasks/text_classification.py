@@ -70,6 +70,12 @@ class TextClassification(Task):
             raise UserError(f"{shown(value)} is a list; for several labels a text, set task_options.multi_label: true")
         return label_name(value, label_names)
 
+    def shown(self, inputs: Any) -> dict[str, Any]:
+        """The text, or the two of a pair."""
+        return (
+            {"text": inputs} if isinstance(inputs, str) else {f"text_{at + 1}": text for at, text in enumerate(inputs)}
+        )
+
     def names_in(self, label: Any) -> Sequence[str]:
         """The label itself."""
         return [label]

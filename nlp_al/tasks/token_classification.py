@@ -9,7 +9,17 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from nlp_al.errors import UserError
 from nlp_al.tasks.base import Piece, RowError, Rows, Task, label_name, listed
-from nlp_al.tasks.tags import OUTSIDE, as_bio, parted, spans_of_tags, tag_set, tags_of_spans, transitions
+from nlp_al.tasks.forms import TEXT, Form
+from nlp_al.tasks.tags import (
+    OUTSIDE,
+    as_bio,
+    parted,
+    spans_of_tags,
+    tag_set,
+    tags_of_spans,
+    transitions,
+    whole_words,
+)
 from nlp_al.values import about, shown
 
 if TYPE_CHECKING:
@@ -136,6 +146,30 @@ class TokenClassification(Task):
         """The types, which people mark spans with."""
         return {kind: given.get(kind, "") for kind in dict.fromkeys(tag[2:] for tag in self.labels if tag != OUTSIDE)}
 
+    def form(self, examples: Sequence[Example]) -> Form:
+        """Spans of the text; a sentence without entities has none."""
+        return Form({"text": TEXT}, "spans", {kind: kind for kind in self.guidelines({})})
+
+    def shown(self, inputs: Any) -> dict[str, Any]:
+        """The text; of a list of words, these with spaces between them."""
+        return {"text": self._text(inputs)[0]}
+
+    def to_form(self, label: Any, example: Example) -> list[dict[str, Any]]:
+        """The entities as {start, end, label}, positions of characters in what is shown."""
+        return spans_of_tags(self._text(example.inputs)[1], label)
+
+    def from_form(self, value: Any, example: Example) -> list[str]:
+        """A tag a word. A span that cuts a word is read as if it took in the whole word."""
+        text, offsets = self._text(example.inputs)
+        return tags_of_spans(text, offsets, [whole_words(offsets, span) for span in value])
+
+    def _text(self, inputs: Any) -> tuple[str, Sequence[Sequence[int]]]:
+        """What is shown, and where its words lie."""
+        if isinstance(inputs, Mapping):
+            return inputs["text"], inputs["offsets"]
+        ends = list(itertools.accumulate(len(word) + 1 for word in inputs))
+        return " ".join(inputs), [[end - 1 - len(word), end - 1] for word, end in zip(inputs, ends, strict=True)]
+
     def words(self, inputs: Any) -> list[str]:
         """The words of an example."""
         if isinstance(inputs, Mapping):
@@ -216,6 +250,16 @@ class TokenClassification(Task):
             chosen = decisions.probs.argmax(1)
         tags = [self.labels[at] for at in chosen.tolist()]
         return [tags[start:end] for start, end in itertools.pairwise(decisions.offsets.tolist())]
+
+    def confidence(self, decisions: Decisions, predicted: Sequence[Any]) -> list[list[float]]:
+        """Of each entity: the mean over its words of the probabilities of their tags."""
+        most = decisions.probs.max(1).values.tolist()
+        found = []
+        for start, tags in zip(decisions.offsets.tolist(), predicted, strict=False):
+            words = [[at, at + 1] for at in range(start, start + len(tags))]
+            spans = [most[span["start"] : span["end"]] for span in spans_of_tags(words, tags)]
+            found.append([sum(span) / len(span) for span in spans])
+        return found
 
     def score(self, predicted: Sequence[list[str]], gold: Sequence[list[str]]) -> dict[str, float]:
         """Precision, recall and F1 of whole entities, of all and of each type that the gold tags have."""

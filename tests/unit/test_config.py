@@ -71,7 +71,10 @@ def _in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
         ("--task text-clasification", "There is no task 'text-clasification': did you mean 'text-classification'? ("),
         ("--strategy margn", "strategy: There is no strategy 'margn'; did you mean 'margin'? (there are: badge, "),
         ("--initial randm", "initial: There is no strategy 'randm'; did you mean 'random'? (there are: badge, "),
-        ("--annotator orakle", "There is no annotator 'orakle': did you mean 'oracle'? (there are: jsonl, oracle)."),
+        (
+            "--annotator orakle",
+            "There is no annotator 'orakle': did you mean 'oracle'? (there are: argilla, jsonl, oracle).",
+        ),
         # Values of another type.
         ("--loop.batch many", "loop.batch is 'many'; it must be a whole number."),
         ("--loop.batch 2.0", "loop.batch is 2.0; it must be a whole number."),

@@ -53,6 +53,28 @@ def command(argv: Sequence[str] | None) -> None:
     finished.add_argument("run_dir", type=Path, metavar="RUN", help="the run directory")
     finished.set_defaults(run=finish)
 
+    told = commands.add_parser("status", help="say where a run stands, also while it runs")
+    told.add_argument("run_dir", type=Path, metavar="RUN", help="the run directory")
+    told.set_defaults(run=status)
+
+    exported = commands.add_parser("export", help="write all labels of a run as a table, also while it runs")
+    exported.add_argument("run_dir", type=Path, metavar="RUN", help="the run directory")
+    exported.add_argument("--csv", type=Path, required=True, metavar="FILE", help="the table")
+    exported.set_defaults(run=export)
+
+    predicted = commands.add_parser("predict", help="label what nobody labelled, or the rows of a file")
+    predicted.add_argument("run_dir", type=Path, metavar="RUN", help="the run directory")
+    predicted.add_argument(
+        "file",
+        type=Path,
+        nargs="?",
+        metavar="FILE",
+        help="rows as those of the run; left out: its rows without a label",
+    )
+    predicted.add_argument("--out", type=Path, required=True, metavar="FILE", help="the table, as CSV")
+    predicted.add_argument("--threshold", type=float, default=0.8, help="rows less sure than this are flagged [0.8]")
+    predicted.set_defaults(run=predict)
+
     server_commands.add_to(commands)
 
     arguments = parser.parse_args(argv)
@@ -100,6 +122,30 @@ def compare(arguments: argparse.Namespace) -> None:
     from nlp_al.report import compare as compared
 
     print(compared(arguments.runs, arguments.metric))
+
+
+def status(arguments: argparse.Namespace) -> None:
+    """Where a run stands."""
+    from nlp_al.status import status_text
+
+    print(status_text(arguments.run_dir))
+
+
+def export(arguments: argparse.Namespace) -> None:
+    """All labels as a table."""
+    from nlp_al.export import export as exported
+
+    print(f"{arguments.csv} holds {exported(arguments.run_dir, arguments.csv)} rows.")
+
+
+def predict(arguments: argparse.Namespace) -> None:
+    """What the model says."""
+    if not 0.0 <= arguments.threshold <= 1.0:
+        raise UserError(f"--threshold is {arguments.threshold}; it must lie between 0 and 1.")
+    from nlp_al.predict import predict_rows
+
+    rows, flagged = predict_rows(arguments.run_dir, arguments.file, arguments.out, arguments.threshold)
+    print(f"{arguments.out} holds {rows} rows; {flagged} are less sure than {arguments.threshold:g}: flag check.")
 
 
 def finish(arguments: argparse.Namespace) -> None:

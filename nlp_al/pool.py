@@ -113,6 +113,10 @@ class Pool:
             last.setdefault(answer.id, {})[answer.annotator] = answer
         return {name: list(by_annotator.values()) for name, by_annotator in last.items()}
 
+    def last_answers(self) -> list[Answer]:
+        """What each annotator says of each example now."""
+        return [answer for held in self._last().values() for answer in held]
+
     def labelled(self, answers: int | None = None, holdout: bool = False) -> list[tuple[Example, Any]]:
         """Examples with their labels, in pool order; those drawn for the holdout, or all others."""
         labels, held = self.labels(answers), self.held

@@ -1,0 +1,71 @@
+"""Where a run stands: what was asked and answered, by whom, how good the model is, what comes next. No torch in it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from nlp_al.config import Config
+from nlp_al.pool import Pool
+from nlp_al.run_files import run_config, run_json, run_lines, run_pool
+from nlp_al.tasks import make_task
+
+
+def status_text(path: Path) -> str:
+    """What `nlp-al status` prints; UserError where the folder is no run's."""
+    config = run_config(path)
+    pool, metrics = run_pool(path, []), run_lines(path, "metrics.jsonl")
+    lines = [f"{path}: {config.task}, {config.strategy_name}, {config.training.mode} training"]
+    lines += _counted(pool)
+    lines += _scores(config, metrics)
+    lines.append(f"next: {_next(config, path, pool, metrics)}")
+    return "\n".join(lines)
+
+
+def _counted(pool: Pool) -> list[str]:
+    """Examples that were asked about, and each person's answers."""
+    asked = {query.id for query in pool.queries}
+    open_ = {query.id for round_ in {q.round for q in pool.queries} for query in pool.unanswered(round_)}
+    lines = [f"asked    {len(asked)}, of which {len(asked) - len(open_)} are answered and {len(open_)} wait"]
+    people: dict[str, Counter[str]] = {}
+    for answer in pool.last_answers():
+        people.setdefault(answer.annotator, Counter())[answer.status] += 1
+    width = max(map(len, people), default=0)
+    for name, states in sorted(people.items()):
+        told = ", ".join(f"{count} {state}" for state, count in sorted(states.items(), key=lambda item: -item[1]))
+        lines.append(f"  {name:<{width}}  {told}")
+    return lines
+
+
+def _scores(config: Config, metrics: list[dict[str, Any]]) -> list[str]:
+    """The newest score of each split, first that of the holdout: it alone is of texts that nobody chose."""
+    if not metrics:
+        return ["scores   none yet: no round is finished"]
+    newest, lines = metrics[-1], []
+    main = make_task(config.task, config.task_options).metrics[0]
+    for split in ("holdout", "test", "validation"):
+        if main in (newest.get(split) or {}):
+            told = f"{split:<9}{main} {newest[split][main]:.3f}"
+            if split == "holdout" and "holdout_interval" in newest:
+                low, high = newest["holdout_interval"][main]
+                told += f", between {low:.3f} and {high:.3f} with 95%"
+            lines.append(f"{told}, after round {newest['round']} with {newest['labelled']} labels")
+    return lines or ["scores   none: there is no test, validation or holdout set (loop.holdout)"]
+
+
+def _next(config: Config, path: Path, pool: Pool, metrics: list[dict[str, Any]]) -> str:
+    round_ = len(metrics)
+    waiting = len(pool.unanswered(round_))
+    if waiting:
+        batch = len(pool.round_queries(round_))
+        where = ""
+        if note := run_json(path, "argilla.json"):
+            where = f" at {note['url'].rstrip('/')}/dataset/{note.get('id', '')}/annotation-mode"
+        return f"{waiting} of the {batch} questions of round {round_} wait for an answer{where}"
+    if round_ > config.loop.rounds:
+        final = run_json(path, "final.json")
+        if config.training.final == "none":
+            return "nothing: all rounds are done; raise loop.rounds to go on"
+        return f"nothing: the final model is in {path / 'model'}" if final else f"nlp-al finish {path}"
+    return f"give the run's command again: round {round_} of {config.loop.rounds} is to be asked or fitted"

@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e
 
-.PHONY: demo demo-ner demo-dialogue test lint format clean
+.PHONY: demo demo-ner demo-dialogue test test-page lint format clean
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
@@ -17,6 +17,10 @@ $(VENV)/.demo: pyproject.toml constraints.txt | $(VENV)/bin/python
 $(VENV)/.dev: pyproject.toml constraints.txt | $(VENV)/bin/python
 	$(INSTALL) ".[all,demo,dev]"
 	touch $@ $(VENV)/.demo
+
+$(VENV)/.page: pyproject.toml constraints.txt | $(VENV)/bin/python
+	$(INSTALL) ".[server,page,dev]"
+	touch $@
 
 # Real text, real weights: margin against random on SMS spam, five seeds each, then one final model and a page of curves.
 demo: $(VENV)/.demo
@@ -43,6 +47,11 @@ demo-dialogue: $(VENV)/.demo
 
 test: $(VENV)/.dev
 	$(BIN)/python -m pytest
+
+# The page of the Argilla server in chromium (Debian: apt-get install chromium); without one all of it is skipped.
+# NLP_AL_PICTURES=docs/images make test-page takes the pictures of docs/server.md anew.
+test-page: $(VENV)/.page
+	$(BIN)/python -m pytest tests/page
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

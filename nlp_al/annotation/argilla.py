@@ -29,6 +29,13 @@ from nlp_al.tasks.forms import ANSWER, CHAT, Form
 T = TypeVar("T")
 
 PLACEHOLDER = "\u25af"
+ASTRAL = re.compile("[\U00010000-\U0010ffff]")
+
+NO_HTML = re.compile(r"<(?=[A-Za-z/!?])|&(?=[A-Za-z#])|\r|\x00")
+"""What begins a tag or an entity, and what HTML reads as another number of characters."""
+
+HARMLESS = {"<": "\uff1c", "&": "\uff06", "\r": " ", "\x00": PLACEHOLDER}
+
 VECTOR = "embedding"
 
 BULK = 50
@@ -96,6 +103,7 @@ class Argilla(Annotator):
         self._activity = ""
         self._told: set[str] = set()
         self._names: dict[str, str] = {}
+        self._log_in = ""
         logging.getLogger("argilla.sdk").setLevel(logging.CRITICAL)  # what it says is told here, in a sentence
         self._client = self._connected()
         self._page = self._retried(self._known_page)
@@ -109,7 +117,7 @@ class Argilla(Annotator):
         for at in range(0, len(records), BULK):
             self._send(f"/api/v1/datasets/{self._page.id}/records/bulk", {"items": records[at : at + BULK]})
         url = f"{self._client.api_url.rstrip('/')}/dataset/{self._page.id}/annotation-mode"
-        print(f"{len(questions)} questions wait at {url}", flush=True)
+        print(f"{len(questions)} questions wait at {url}{self._log_in}", flush=True)
 
     def pull(self) -> list[Answer]:
         """Every answer as it is now, by record and person."""
@@ -167,9 +175,8 @@ class Argilla(Annotator):
     def _record(self, question: Question, question_id: str) -> dict[str, Any]:
         """As the server takes it. All of it each time: what is left out of the metadata would be lost."""
         example, guesses = question.example, []
-        shown = self.setting.task.shown(example.inputs)
-        if self._form.kind == "spans":
-            shown = {name: _plane(text) for name, text in shown.items()}
+        spans = self._form.kind == "spans"
+        shown = {name: _shown(value, spans) for name, value in self.setting.task.shown(example.inputs).items()}
         if question.suggestion is not None:
             guess = {
                 "question_id": question_id,
@@ -292,6 +299,7 @@ class Argilla(Annotator):
         running, new = ensure(home, "127.0.0.1", self.port, self.annotators)
         if new:
             print(told(new), flush=True)
+        self._log_in = f"; log in as annotator-1, or as one of nlp-al server user list --data {self.data}"
         return running.url, home.api_key()
 
     def _get(self, path: str, **params: Any) -> Any:
@@ -334,9 +342,15 @@ def _share(enough: int | str) -> tuple[int, float] | None:
     return (0, float(found[1]) / 100) if found and 0 < float(found[1]) <= 100 else None
 
 
-def _plane(text: str) -> str:
-    """The text with one placeholder for each character that UTF-16 writes as two."""
-    return re.sub("[\U00010000-\U0010ffff]", PLACEHOLDER, text)
+def _shown(value: Any, spans: bool) -> Any:
+    """A field as the page can show it, one character for one: its parser takes text for HTML, scripts included.
+
+    spans: whether positions in it count; then a character that UTF-16 writes as two becomes one that it writes as one.
+    """
+    if isinstance(value, list):
+        return [{**turn, "content": _shown(turn["content"], spans)} for turn in value]
+    plain = NO_HTML.sub(lambda found: HARMLESS[found[0]], value)
+    return ASTRAL.sub(PLACEHOLDER, plain) if spans else plain
 
 
 def _field(rg: Any, name: str, kind: str) -> Any:

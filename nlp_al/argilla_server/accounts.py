@@ -68,11 +68,11 @@ def first_accounts(database: sqlite3.Connection, count: int) -> list[Account]:
     return [_insert(database, name, role) for name, role in people]
 
 
-def told(new: Sequence[Account]) -> str:
-    """New accounts with their passwords, for the screen."""
+def told(new: Sequence[Account], what: str = "New accounts") -> str:
+    """Accounts with their new passwords, for the screen."""
     width = max(len(account.name) for account in new)
     lines = [f"  {account.name:<{width}}  {account.password}  {account.role}" for account in new]
-    return "\n".join(["New accounts; each password is shown this once:", *lines])
+    return "\n".join([f"{what}; each password is shown this once:", *lines])
 
 
 def annotator_names(count: int) -> Sequence[str]:

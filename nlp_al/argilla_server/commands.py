@@ -115,7 +115,7 @@ def add(arguments: argparse.Namespace) -> None:
 def reset(arguments: argparse.Namespace) -> None:
     """A new password."""
     require_extra()
-    _tell_passwords([accounts.reset(_made(arguments), arguments.name)])
+    print(accounts.told([accounts.reset(_made(arguments), arguments.name)], "A new password and a new API key"))
 
 
 def people_of(arguments: argparse.Namespace) -> None:

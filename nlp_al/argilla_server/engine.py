@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from uuid import UUID
 
 from argilla_server.enums import MetadataPropertyType, SimilarityOrder
-from argilla_server.models import Dataset, MetadataProperty, Record, User, VectorSettings
+from argilla_server.models import Dataset, MetadataProperty, Record, Response, User, VectorSettings
 from argilla_server.search_engine.base import (
     Filter,
     FloatMetadataMetrics,
@@ -150,6 +150,10 @@ class DatabaseEngine(SearchEngine):  # type: ignore[misc]  # Argilla carries no 
         least, most = await self._ask(self._search.ends, *where)
         return (IntegerMetadataMetrics if whole else FloatMetadataMetrics)(min=least, max=most)
 
+    async def update_record_response(self, response: Response) -> None:
+        """The database knows of the answer; who gave it is at work still."""
+        await self._ask(self._search.renew, response.user_id.hex)
+
     async def _ask(self, question: Callable[..., T], *arguments: Any, **named: Any) -> T:
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._threads, lambda: question(*arguments, **named))
@@ -159,7 +163,7 @@ class DatabaseEngine(SearchEngine):  # type: ignore[misc]  # Argilla carries no 
 
     create_index = delete_index = configure_metadata_property = configure_index_vectors = _passed_over
     index_records = partial_record_update = delete_records = _passed_over
-    update_record_response = delete_record_response = _passed_over
+    delete_record_response = _passed_over
     update_record_suggestion = delete_record_suggestion = _passed_over
 
 

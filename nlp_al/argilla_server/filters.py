@@ -6,6 +6,7 @@ holds for one of them. What has no value comes last in both directions. SQLite k
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -88,9 +89,24 @@ class Statement:
         """WHERE."""
         return " AND ".join(["q.dataset_id = :dataset", *self.conditions])
 
-    def narrowed(self, condition: str) -> Statement:
-        """This one with a further condition."""
+    def among(self, records: list[str], no: str = "") -> Statement:
+        """This one, of these records alone."""
+        place = self.value(json.dumps(records))
+        condition = f"q.record_id {no} IN (SELECT value FROM json_each({place}))"
         return replace(self, conditions=[*self.conditions, condition])
+
+    def without(self, records: list[str]) -> Statement:
+        """This one without these records."""
+        return self.among(records, "NOT") if records else self
+
+    def short_of(self, count: int) -> Statement:
+        """This one, of records with fewer submitted answers: a record is completed a moment after the last of them."""
+        given = "SELECT count(*) FROM responses AS a WHERE a.record_id = q.record_id AND a.status = 'submitted'"
+        return replace(self, conditions=[*self.conditions, f"({given}) < {self.value(count)}"])
+
+    def backwards(self) -> Statement:
+        """This one with the least wanted first."""
+        return replace(self, orders=["q.rank DESC", "q.key DESC"])
 
     def _one_of(self, wanted: TermsFilter | RangeFilter) -> str:
         value, rows = self._values_of(wanted.scope)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sqlite3
 import threading
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,8 @@ class Search:
         self._database = database
         self._local = threading.local()
         self._vectors = Vectors()
-        self._leases = Leases()
+        self._leases = Leases(file=database.with_name("handed.json"))
+        self._handing_out = threading.Lock()
 
     def warm(self) -> None:
         """Reads the vectors, so that nobody has to wait for it later."""
@@ -37,6 +39,11 @@ class Search:
     def has_listeners(self) -> bool:
         """Whether any webhook is enabled."""
         return bool(self._rows("SELECT EXISTS (SELECT 1 FROM webhooks WHERE enabled)", [])[0][0])
+
+    def renew(self, user_id: str) -> None:
+        """Somebody has just answered."""
+        with self._handing_out:
+            self._leases.renew(user_id)
 
     def progress(self, dataset_id: str) -> dict[str, int]:
         """Records by status."""
@@ -81,7 +88,8 @@ class Search:
         total = self._count(statement)
         if user_id is None or text is not None or sort or not is_queue(keep):
             return self._page(statement, score, offset, limit), total
-        return self._handed_out(statement, user_id, min_submitted, offset, limit), total
+        with self._handing_out:  # or two who ask at the same moment are handed the same
+            return self._handed_out(statement, user_id, min_submitted, offset, limit), total
 
     def similar(
         self,
@@ -166,27 +174,45 @@ class Search:
     def _handed_out(
         self, statement: Statement, user_id: str, min_submitted: int, offset: int, limit: int
     ) -> list[tuple[str, float | None]]:
-        """A page of somebody's queue: what enough others have on their screens comes after all the rest."""
-        others = self._leases.others(user_id)
-        answered: dict[str, int] = {}
-        if others and min_submitted > 1:
-            answered = dict(
-                self._rows(
-                    "SELECT record_id, count(*) FROM responses WHERE status = 'submitted' AND user_id <> ?"
-                    " AND record_id IN (SELECT value FROM json_each(?)) GROUP BY 1",
-                    [user_id, json.dumps(list(others))],
-                )
-            )
-        taken = [record for record, people in others.items() if people + answered.get(record, 0) >= min_submitted]
-        place = f"(SELECT value FROM json_each({statement.value(json.dumps(taken))}))"
-        free = statement.narrowed(f"q.record_id NOT IN {place}" if taken else "true")
-        page = self._page(free, "NULL", offset, limit)
-        if taken and len(page) < limit:
-            skipped = max(0, offset - self._count(free)) if not page else 0
-            rest = statement.narrowed(f"q.record_id IN {place}")
-            page += self._page(rest, "NULL", skipped, limit - len(page))
-        self._leases.give(user_id, [record for record, _ in page])
+        """A page of somebody's queue, without what enough others have on their screens while there is anything else.
+
+        Argilla's page fetches some records, and while they are being answered more, from behind those that are not yet.
+        If one came twice, or none where it looks, it would show nothing. So all that a person was handed and has not
+        answered counts as what is in front, in whatever order it would be now. A page that is loaded again while it
+        shows the fifth record asks for the fifth and those behind it; it gets the first, and counts from five.
+        """
+        begin, handed = self._leases.hand(user_id, statement.dataset_id)
+        done = {record for record, user, _ in self._answers(handed) if user == user_id}
+        hand = [record for record in handed if record not in done]
+        if offset == 0 or offset != begin + len(hand):
+            if offset and limit == 1:
+                return []  # what was in front of where the page was loaded is behind it now
+            begin, hand = offset, []
+        fresh = statement.without(hand).short_of(min_submitted)
+        page = self._page(fresh.without(self._taken(user_id, min_submitted)), "NULL", 0, limit)
+        if not hand and not page:  # all that is left is with others; one at a time, what they come to last
+            page = self._page(fresh.backwards(), "NULL", 0, 1)
+        self._leases.deal(user_id, statement.dataset_id, begin, [*hand, *(record for record, _ in page)])
         return page
+
+    def _taken(self, user_id: str, min_submitted: int) -> list[str]:
+        """The records for which those who have answered and those who are about to are enough, without this person."""
+        answers = self._answers(self._leases.records())
+        for record, user, _ in answers:
+            self._leases.end(record, user)
+        submitted = Counter(record for record, _, status in answers if status == "submitted")
+        return [
+            record
+            for record, people in self._leases.others(user_id).items()
+            if people + submitted[record] >= min_submitted
+        ]
+
+    def _answers(self, records: list[str]) -> list[tuple[str, str, str]]:
+        """Record, person and status of all answers to these."""
+        return self._rows(
+            "SELECT record_id, user_id, status FROM responses WHERE record_id IN (SELECT value FROM json_each(?))",
+            [json.dumps(records)],
+        )
 
     def _page(self, statement: Statement, score: str, offset: int, limit: int) -> list[tuple[str, float | None]]:
         orders = ", ".join([*statement.orders, "q.rank", "q.key"])

@@ -9,6 +9,12 @@ CREATE TABLE nlp_al_about (argilla TEXT NOT NULL);
 -- Pages of records as they were written, as the SDK reads them.
 CREATE INDEX nlp_al_records_written ON records (dataset_id, inserted_at);
 
+-- How many answers a record has. Without it SQLite goes through all submitted answers for each record.
+CREATE INDEX nlp_al_responses_counted ON responses (record_id, status);
+
+-- What somebody has answered, for their queue, without a look at each answer.
+CREATE INDEX nlp_al_responses_given ON responses (user_id, record_id, status);
+
 -- A line a record, in the order in which people are to be asked: by the number `rank` of its metadata, the smallest
 -- first; records without one come last, as they were written.
 CREATE TABLE nlp_al_queue (
@@ -26,7 +32,7 @@ CREATE VIRTUAL TABLE nlp_al_text USING fts5 (
     dataset, f0, f1, f2, f3, f4, f5, f6, f7, f8, f9, f10, f11, tokenize = "unicode61 remove_diacritics 2"
 );
 
--- The text of a chat is what its turns say and who says it; an image has none.
+-- The text of a chat is what its turns say and who says it; an image has none. JSON functions cut text off at a NUL.
 CREATE VIEW nlp_al_field_text AS
 SELECT
     q.key,
@@ -41,7 +47,7 @@ SELECT
         j.value) AS text
 FROM nlp_al_queue AS q
 JOIN records AS r ON r.id = q.record_id
-JOIN json_each(r.fields) AS j
+JOIN json_each(replace(r.fields, '\u0000', '\u0020')) AS j
 JOIN fields AS f ON f.dataset_id = q.dataset_id AND f.name = j.key
 WHERE json_extract(f.settings, '$.type') <> 'image';
 

@@ -51,11 +51,14 @@ def serve(home: Home, host: str, port: int) -> None:
     import uvicorn
     from argilla_server import app
 
+    from nlp_al.argilla_server import lean
     from nlp_al.argilla_server.engine import DatabaseEngine
-    from nlp_al.argilla_server.lean import skip_events_for_nobody
 
     engine = DatabaseEngine.of_process()
-    skip_events_for_nobody(engine.has_listeners)
+    lean.keep_validators()
+    lean.keep_memberships()
+    lean.compress_faster(app)
+    lean.skip_events_for_nobody(engine.has_listeners)
     _work_off_jobs()
     engine.warm()
     quiet = {"log_level": "warning", "access_log": False}
@@ -112,7 +115,7 @@ def _work_off_jobs() -> None:
             """Signals are the main thread's, and the server's."""
 
     worker = Worker([HIGH_QUEUE, DEFAULT_QUEUE], connection=REDIS_CONNECTION)
-    threading.Thread(target=worker.work, daemon=True, name="jobs").start()
+    threading.Thread(target=partial(worker.work, logging_level="WARNING"), daemon=True, name="jobs").start()
 
 
 if __name__ == "__main__":

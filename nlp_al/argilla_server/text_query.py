@@ -9,6 +9,9 @@ PLACES = 12
 
 PART = re.compile(r'(?P<no>-)?(?:"(?P<phrase>[^"]*)"?|(?P<word>[^\s|"]+))|(?P<alternative>\|)')
 
+BETWEEN = re.compile("[^\\w\u0300-\u036f]|_")
+"""What separates words. An accent that is a character of its own does not, for SQLite drops it."""
+
 UNSPACED = re.compile(
     "[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af\uf900-\ufaff\U00020000-\U0003ffff]"
 )
@@ -33,7 +36,7 @@ def match_expression(typed: str, dataset_id: str, place: int | None) -> str | No
             continue
         text = part["phrase"] if part["word"] is None else part["word"]
         begins = part["word"] is not None and text.endswith("*")
-        words = [word for word in re.split(r"\W+", text.replace("_", " ")) if word]
+        words = BETWEEN.sub(" ", text).split()
         if words:
             alternatives[-1][bool(part["no"])].append(f'"{" ".join(words)}"{" *" if begins else ""}')
     asked = [_together(wanted, unwanted) for wanted, unwanted in alternatives if wanted]

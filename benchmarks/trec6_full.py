@@ -9,7 +9,7 @@ accuracy after every fit. The sides take turns, each run in a process of its own
     fp32          this library in float32
     bf16          the same with `bf16: true`, which is faster only where the CPU multiplies in it (AMX)
     grouped       float32, and training batches of texts of similar length; only where --ours names it
-    medium        grouped, and float32_matmul: medium, which without AMX is float32 still; only where --ours names it
+    medium        grouped, with float32_matmul: medium (without AMX float32 still) and eager attention; likewise
     bf16_grouped  bf16 and grouped; only where --ours names it
     peer          small-text in its best settings; it knows float32 only
     peer_patched  small-text changed for the better where no setting does it, see there; with --patched-peer
@@ -38,7 +38,11 @@ HERE = Path(__file__).parent
 OURS: dict[str, dict[str, Any]] = {
     "fp32": {},
     "bf16": {"bf16": True},
-    "medium": {"float32_matmul": "medium", "train_sampling_strategy": "group_by_length"},
+    "medium": {
+        "float32_matmul": "medium",
+        "attn_implementation": "eager",
+        "train_sampling_strategy": "group_by_length",
+    },
     "grouped": {"train_sampling_strategy": "group_by_length"},
     "bf16_grouped": {"bf16": True, "train_sampling_strategy": "group_by_length"},
 }

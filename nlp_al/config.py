@@ -96,6 +96,10 @@ class Training:
         "medium also bfloat16 where a CPU multiplies in it (AMX), and wider instructions (AVX-512) elsewhere",
         "highest",
     )
+    attn_implementation: str | None = about(
+        "how transformers computes attention in fine-tuning: eager, sdpa, flash_attention_2, ...; null: its own "
+        "choice; on a CPU eager may be faster for short texts"
+    )
     min_steps: int = about("floor on gradient steps, so that few labels converge too; 0: none", 100)
     arguments: dict[str, Any] = field(default_factory=dict)
 

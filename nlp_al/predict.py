@@ -73,7 +73,12 @@ def _model(config: Config, bench: Bench, run: Path, examples: list[Example]) -> 
     saved = run_json(run, "model/nlp_al.json")
     if saved and saved["labels"] == list(bench.task.labels):
         source = str(run / "model")
-        return scorer_of(load_model(source, bench.task), load_tokenizer(source), bench.task, config.training)
+        return scorer_of(
+            load_model(source, bench.task, config.training.attn_implementation),
+            load_tokenizer(source),
+            bench.task,
+            config.training,
+        )
     labelled = run_pool(run, bench.splits["train"]).labelled()
     if config.training.mode != "frozen" or bench.task.only_label([label for _, label in labelled]) or not labelled:
         raise RunError(f"{run} has no model yet: it needs a finished round, with labels of two classes.")

@@ -63,7 +63,9 @@ class Fitter:
 
     def _load(self) -> FineTuned | FineTunedEncoder:
         source = str(self._folder)
-        return scorer_of(load_model(source, self.task), load_tokenizer(source), self.task, self.config.training)
+        training = self.config.training
+        model = load_model(source, self.task, training.attn_implementation)
+        return scorer_of(model, load_tokenizer(source), self.task, training)
 
     def _saved(self, store: RunDirectory | None) -> dict[str, Any] | None:
         return shared(store.saved_model() if store is not None else None)

@@ -149,12 +149,25 @@ def last_linear(model: nn.Module) -> nn.Linear:
     return heads[-1]
 
 
-def load_model(source: str, task: Task) -> nn.Module:
-    """A model with the task's head on the weights of `source`; UserError where there are none."""
+def load_model(source: str, task: Task, attention: str | None = None) -> nn.Module:
+    """A model with the task's head on the weights of `source`; UserError where there are none.
+
+    attention: how transformers is to compute it (`eager`, `sdpa`, ...), None for its own choice; UserError where this
+    model or machine can't.
+    """
     try:
-        return task.new_model(package_path(source))
+        model = task.new_model(package_path(source))
     except LOAD_ERRORS as error:
         raise told(source, error) from error
+    if attention is not None:
+        try:
+            model.set_attn_implementation(attention)  # type: ignore[operator]
+        except (ValueError, ImportError) as error:
+            said = " ".join(str(error).split())[:200]
+            raise UserError(
+                f"training.attn_implementation is {attention!r}, which can't be had here: {said}"
+            ) from error
+    return model
 
 
 def fine_tune(
@@ -169,7 +182,7 @@ def fine_tune(
         UserError: the model can't be loaded, or a training argument has a value that transformers refuses.
     """
     transformers.set_seed(seed)
-    model = load_model(source, task)
+    model = load_model(source, task, training.attn_implementation)
     tokenizer = load_tokenizer(source)
     if training.adapts:
         model = with_adapters(model, training.lora)

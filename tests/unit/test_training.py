@@ -190,3 +190,19 @@ def test_frozen_features_are_read_in_full_whatever_is_set_for_training(encoder):
     encoder.model.register_forward_pre_hook(lambda *_: seen.append(torch.get_float32_matmul_precision()))
     encoder.encode([e for e, _ in labelled(4)])
     assert {*seen} == {"highest"}
+
+
+def test_attention_as_it_is_asked_for(folder):
+    task = make_task("text-classification", {}).with_labels(LABELS)
+    pairs = labelled(12)
+    made = {}
+    for attention in (None, "eager", "sdpa"):
+        training = Training(min_steps=8, attn_implementation=attention, arguments=TRAINING_DEFAULTS)
+        model = fine_tune(folder, task, pairs, training, 0)
+        made[attention] = probabilities(model, pairs)
+        assert model.model.config._attn_implementation == (attention or "sdpa")
+    assert torch.allclose(made["eager"], made["sdpa"], atol=1e-3)
+    assert torch.equal(made[None], made["sdpa"])
+    training = Training(attn_implementation="quick", arguments=TRAINING_DEFAULTS)
+    with pytest.raises(UserError, match=r"^training\.attn_implementation is 'quick', which can't be had here: "):
+        fine_tune(folder, task, pairs, training, 0)

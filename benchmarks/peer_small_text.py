@@ -11,7 +11,8 @@ since it can't do without), no early stopping, no model selection, a larger batc
 padded to the longest there is, tokenised in one call. Seconds are from the tokenising of the texts to the last test
 score, and leave out imports and the reading of the data. `saving`, a part of `fit`, goes into the checkpoints that it
 writes after each epoch whether or not they are asked for; SMALL_TEXT_TEMP on a RAM disk makes them cheap.
-`--patched` goes beyond its settings: no checkpoints at all, and the fused kernel of the same optimizer.
+`--patched` goes beyond its settings: no checkpoints at all, and the fused kernel of the same optimizer. So does
+`--medium`: torch's float32 products at `medium`, which a user can set beside it, and eager attention, which none can.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import wraps
+from functools import partial, wraps
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -166,6 +167,9 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--scoring-batch", type=int, default=32)
     parser.add_argument("--max-length", type=int, default=64)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument(
+        "--medium", action="store_true", help="with torch's float32 products at medium, eager attention"
+    )
     parser.add_argument("--patched", action="store_true", help="without its checkpoints, with a fused optimizer")
     return parser.parse_args()
 
@@ -175,6 +179,10 @@ def main() -> None:
     warnings.filterwarnings("ignore", module="small_text")
     if options.patched:
         patch()
+    if options.medium:
+        torch.set_float32_matmul_precision("medium")
+        load = AutoModelForSequenceClassification.from_pretrained
+        AutoModelForSequenceClassification.from_pretrained = partial(load, attn_implementation="eager")
     torch.set_num_threads(options.threads)
     torch.manual_seed(options.seed)
     np.random.seed(options.seed)  # what small-text draws from

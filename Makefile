@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e
 
-.PHONY: demo demo-ner demo-dialogue test test-page lint format clean
+.PHONY: demo demo-ner demo-dialogue demo-annotate test test-page lint format clean
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
@@ -20,6 +20,10 @@ $(VENV)/.dev: pyproject.toml constraints.txt | $(VENV)/bin/python
 
 $(VENV)/.page: pyproject.toml constraints.txt | $(VENV)/bin/python
 	$(INSTALL) ".[server,page,dev]"
+	touch $@
+
+$(VENV)/.annotate: pyproject.toml constraints.txt | $(VENV)/bin/python
+	$(INSTALL) ".[demo,server]"
 	touch $@
 
 # Real text, real weights: margin against random on SMS spam, five seeds each, then one final model and a page of curves.
@@ -44,6 +48,10 @@ demo-dialogue: $(VENV)/.demo
 		--sweep.strategy margin,random --sweep.loop.seed 0,1,2,3,4 --training.final none
 	$(BIN)/nlp-al compare runs/chitchat-margin-? runs/chitchat-random-?
 	$(BIN)/nlp-al report runs/chitchat-margin-? runs/chitchat-random-?
+
+# Real messages in the page of an Argilla server, which it starts; label them there, and it trains and asks for more.
+demo-annotate: $(VENV)/.annotate
+	$(BIN)/python recipes/text_classification.py --config configs/text_classification/sms_annotate.yaml
 
 test: $(VENV)/.dev
 	$(BIN)/python -m pytest

@@ -22,21 +22,12 @@ from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
 from nlp_al.annotation.base import Annotator, Question, Setting
+from nlp_al.annotation.payload import VECTOR, record
 from nlp_al.errors import RunError, UserError
 from nlp_al.pool import Answer
 from nlp_al.tasks.forms import ANSWER, CHAT, Form
 
 T = TypeVar("T")
-
-PLACEHOLDER = "\u25af"
-ASTRAL = re.compile("[\U00010000-\U0010ffff]")
-
-NO_HTML = re.compile(r"<(?=[A-Za-z/!?])|&(?=[A-Za-z#])|\r|\x00")
-"""What begins a tag or an entity, and what HTML reads as another number of characters."""
-
-HARMLESS = {"<": "\uff1c", "&": "\uff06", "\r": " ", "\x00": PLACEHOLDER}
-
-VECTOR = "embedding"
 
 BULK = 50
 """Records that are written at a time; while more are written, people wait for the page."""
@@ -113,7 +104,7 @@ class Argilla(Annotator):
         if self._page is None:
             self._page = self._retried(lambda: self._new_page(questions[0].vector))
         question_id = str(self._page.questions[ANSWER].id)
-        records = [self._record(question, question_id) for question in questions]
+        records = [record(question, self.setting.task, self._form, question_id) for question in questions]
         for at in range(0, len(records), BULK):
             self._send(f"/api/v1/datasets/{self._page.id}/records/bulk", {"items": records[at : at + BULK]})
         url = f"{self._client.api_url.rstrip('/')}/dataset/{self._page.id}/annotation-mode"
@@ -126,9 +117,7 @@ class Argilla(Annotator):
         page = f"/api/v1/datasets/{self._page.id}"
         activity = self._get(page)["last_activity_at"]  # before reading: what comes meanwhile shows at the next pull
         if activity != self._activity:
-            self._answers = self._with_retracted(
-                [answer for record in self._records(page) for answer in self._read(record)]
-            )
+            self._answers = self._with_retracted([answer for one in self._records(page) for answer in self._read(one)])
             self._activity = activity
         return list(self._answers)
 
@@ -141,10 +130,10 @@ class Argilla(Annotator):
             offset += PAGE
             yield from items
 
-    def _read(self, record: dict[str, Any]) -> Iterator[Answer]:
+    def _read(self, found: dict[str, Any]) -> Iterator[Answer]:
         """The answers of a record that stand for labels, or for none on purpose."""
-        example = self._examples.get(record["external_id"])
-        for response in record.get("responses") or () if example is not None else ():
+        example = self._examples.get(found["external_id"])
+        for response in found.get("responses") or () if example is not None else ():
             assert example is not None
             given = (response["values"] or {}).get(ANSWER, {}).get("value")
             who, label = self._name(response["user_id"]), None
@@ -170,32 +159,6 @@ class Argilla(Annotator):
             self._names = {one["id"]: one["username"] for one in self._get("/api/v1/users")["items"]}
         return self._names.get(user, user)
 
-    # Writing
-
-    def _record(self, question: Question, question_id: str) -> dict[str, Any]:
-        """As the server takes it. All of it each time: what is left out of the metadata would be lost."""
-        example, guesses = question.example, []
-        spans = self._form.kind == "spans"
-        shown = {name: _shown(value, spans) for name, value in self.setting.task.shown(example.inputs).items()}
-        if question.suggestion is not None:
-            guess = {
-                "question_id": question_id,
-                "value": self.setting.task.to_form(question.suggestion, example),
-                "score": question.confidence,
-                "agent": question.agent,
-                "type": "model",
-            }
-            guesses = [guess] if guess["value"] != [] else []
-        named = ("round", "rank", "score", "strategy", "why")
-        metadata = {name: getattr(question, name) for name in named if getattr(question, name) is not None}
-        return {
-            "external_id": example.id,
-            "fields": shown,
-            "metadata": metadata,
-            "suggestions": guesses,
-            **({"vectors": {VECTOR: question.vector}} if question.vector is not None else {}),
-        }
-
     # The data set
 
     @property
@@ -219,16 +182,28 @@ class Argilla(Annotator):
             return None
         raise RunError(
             f"The data set {known['dataset']!r} is gone from {self._client.api_url}. All answers that came are in "
-            f"{self.setting.run_dir / 'labels.jsonl'}; move {self._note} away to publish the open questions anew."
+            f"{self.setting.run_dir / 'labels.jsonl'}; move {self._note} away to publish the present batch anew."
         )
 
     def _whole(self, found: Any) -> Any:
         """A data set that was published; one that was left half made is taken away."""
         if self._get(f"/api/v1/datasets/{found.id}")["status"] == "ready":
             self._write_note(found.name, str(found.id))
+            self._check_labels(found)
             return found
         found.delete()
         return None
+
+    def _check_labels(self, page: Any) -> None:
+        """Argilla fixes the labels of a data set when it is published."""
+        questions = self._get(f"/api/v1/datasets/{page.id}/questions")["items"]
+        known = {option["value"] for one in questions for option in one["settings"].get("options", ())}
+        new = [name for name in self._form.options if name not in known]
+        if new:
+            raise UserError(
+                f"labels has {new[0]!r}, which the data set at {self._client.api_url} was published without, and "
+                f"Argilla takes no more; move {self._note} away to publish the present batch anew with it."
+            )
 
     def _new_page(self, vector: Sequence[float] | None) -> Any:
         import argilla as rg
@@ -340,17 +315,6 @@ def _share(enough: int | str) -> tuple[int, float] | None:
         return (enough, 0.0) if enough > 0 else None
     found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*%", enough.strip())
     return (0, float(found[1]) / 100) if found and 0 < float(found[1]) <= 100 else None
-
-
-def _shown(value: Any, spans: bool) -> Any:
-    """A field as the page can show it, one character for one: its parser takes text for HTML, scripts included.
-
-    spans: whether positions in it count; then a character that UTF-16 writes as two becomes one that it writes as one.
-    """
-    if isinstance(value, list):
-        return [{**turn, "content": _shown(turn["content"], spans)} for turn in value]
-    plain = NO_HTML.sub(lambda found: HARMLESS[found[0]], value)
-    return ASTRAL.sub(PLACEHOLDER, plain) if spans else plain
 
 
 def _field(rg: Any, name: str, kind: str) -> Any:

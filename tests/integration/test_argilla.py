@@ -12,8 +12,9 @@ pytest.importorskip("argilla")
 import httpx
 from servers import Api, Server, server
 
-from nlp_al.annotation.argilla import PLACEHOLDER, Argilla
+from nlp_al.annotation.argilla import Argilla
 from nlp_al.annotation.base import Question, Setting
+from nlp_al.annotation.payload import PLACEHOLDER
 from nlp_al.errors import RunError, UserError
 from nlp_al.pool import Answer, Example
 from nlp_al.tasks import make_task
@@ -292,6 +293,12 @@ def test_a_data_set_that_somebody_renamed_or_deleted(running, two, tmp_path):
         RunError, match=r"^The data set 'another-name' is gone from http://\S+\. All answers that came are in "
     ):
         annotator(running, tmp_path / "run", classes("yes", "no"), examples)
+
+
+def test_labels_that_came_after_it_was_published(running, two, tmp_path):
+    _, examples, _ = two
+    with pytest.raises(UserError, match=r"^labels has 'maybe', which the data set at \S+ was published without, and "):
+        annotator(running, tmp_path / "run", classes("yes", "no", "maybe"), examples)
 
 
 def test_another_server_than_the_one_it_was_published_at(running, two, tmp_path):

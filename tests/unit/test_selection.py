@@ -226,8 +226,9 @@ def test_a_copy_of_a_pick_is_never_drawn_while_others_remain(shape: str) -> None
         assert sorted(at % 4 for at in picks[:4]) == [0, 1, 2, 3], picks
         assert len(set(picks)) == 8
     picks = kmeans_plus_plus(copies, 20, None).tolist()
-    assert sorted(picks[:4]) == [0, 1, 2, 3]
-    assert picks[4:] == list(range(4, 20))  # none is farther than another
+    # Which of the copies is the farthest may be decided by rounding, as some processors multiply rows in other groups.
+    assert sorted(at % 4 for at in picks[:4]) == [0, 1, 2, 3]
+    assert picks[4:] == [at for at in range(20) if at not in picks[:4]]  # none is farther than another
 
 
 def test_at_most_one_certain_example_enters_while_others_remain() -> None:

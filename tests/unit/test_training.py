@@ -167,8 +167,8 @@ def test_float32_products_are_set_while_a_model_is_trained_and_asked(folder, mon
     task = make_task("text-classification", {}).with_labels(LABELS)
     seen = []
 
-    def watched(source, task):
-        model = load_model(source, task)
+    def watched(*arguments):
+        model = load_model(*arguments)
         model.register_forward_pre_hook(lambda *_: seen.append(torch.get_float32_matmul_precision()))
         return model
 

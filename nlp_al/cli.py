@@ -150,13 +150,9 @@ def predict(arguments: argparse.Namespace) -> None:
 
 def finish(arguments: argparse.Namespace) -> None:
     """Fine-tunes the final model on every label that the run has."""
-    from nlp_al.config import read_config
-    from nlp_al.values import read_yaml
+    from nlp_al.run_files import run_config
 
-    path = arguments.run_dir / "config.yaml"
-    if not path.is_file():
-        raise UserError(f"{arguments.run_dir} is no run directory: it holds no config.yaml.")
-    config = read_config({**read_yaml(path), "run_dir": str(arguments.run_dir)}, path.parent)
+    config = run_config(arguments.run_dir)
 
     from nlp_al.learner import ActiveLearner
 

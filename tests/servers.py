@@ -132,14 +132,16 @@ class Server:
         return done.stdout
 
 
+def free_port() -> int:
+    with closing(socket.socket()) as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
 @contextmanager
 def server(folder: Path, annotators: int = 0, port: int | None = None) -> Iterator[Server]:
     """A server on a folder, on a free port where none is given, for as long as the block runs."""
-    if port is None:
-        with closing(socket.socket()) as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = int(probe.getsockname()[1])
-    one = Server(Home(folder), port)
+    one = Server(Home(folder), free_port() if port is None else port)
     try:
         one.up(annotators)
         yield one

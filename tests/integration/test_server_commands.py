@@ -4,7 +4,6 @@ import json
 import os
 import re
 import signal
-import socket
 import sqlite3
 import stat
 import subprocess
@@ -19,6 +18,7 @@ import pytest
 pytest.importorskip("argilla_server")
 
 import httpx
+from servers import free_port
 
 from nlp_al.argilla_server import home as home_module
 from nlp_al.argilla_server.home import Home
@@ -32,12 +32,6 @@ def run(*words: object, status: int = 0) -> str:
     assert done.returncode == status, done.stdout + done.stderr
     assert "Traceback" not in done.stderr
     return done.stderr if status else done.stdout
-
-
-def free_port() -> int:
-    with closing(socket.socket()) as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def passwords(printed: str) -> dict[str, str]:

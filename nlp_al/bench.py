@@ -3,26 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
+from nlp_al.aggregation import check_installed, make_aggregation
 from nlp_al.annotation import Annotator
 from nlp_al.config import Config
 from nlp_al.dataset import label_names, load_splits
 from nlp_al.errors import UserError
 from nlp_al.pool import Example, Pool, price
 from nlp_al.processes import processes
+from nlp_al.relabel import Change, changes_of, examples_after, labels_after
 from nlp_al.signals.features import Pretrained
 from nlp_al.tasks import Task, make_task
 
 
 @dataclass(frozen=True)
 class Bench:
-    """The task with its labels, the examples of each split, the pretrained encoder."""
+    """The task with its labels, the examples of each split, the pretrained encoder.
+
+    guidelines: what is said of each label. changes: how labels were changed in the run, which the examples are read by.
+    """
 
     task: Task
     splits: dict[str, list[Example]]
     encoder: Pretrained
+    guidelines: dict[str, str] = field(default_factory=dict)
+    changes: Sequence[Change] = ()
 
     @classmethod
     def of(cls, config: Config) -> Bench:
@@ -32,8 +40,11 @@ class Bench:
         if processes().is_main_process:
             for remark in task.remarks():
                 print(remark, flush=True)
+        changes = changes_of(Path(config.run_dir))
+        splits = {name: examples_after(split, changes, task) for name, split in splits.items()}
         splits = task.complete(splits, config.model)
-        task = task.with_labels(label_names(task, splits, config.labels))
+        labels = labels_after(config.labels, changes, task)
+        task = task.with_labels(label_names(task, splits, labels))
         train = splits["train"]
         doubles = len(train) - len({example.key for example in train})
         if doubles and processes().is_main_process:
@@ -41,7 +52,7 @@ class Bench:
         encoder = Pretrained(config.model, task)
         if processes().is_main_process and (told := cut_texts(task, encoder.tokenizer, train)):
             print(told, flush=True)
-        return cls(task, splits, encoder)
+        return cls(task, splits, encoder, task.guidelines(labels or {}), changes)
 
     def gold(self, split: str) -> list[tuple[Example, Any]]:
         """Examples of a split that have a gold label, with it."""
@@ -71,7 +82,8 @@ def make_pool(config: Config, bench: Bench, annotator: Annotator) -> tuple[Pool,
     """The pool, and the gold labels that a simulated annotator may know; under it no row of the pool keeps its label.
 
     Raises:
-        UserError: rows lack labels that an oracle needs, or the pool is smaller than the initial set.
+        UserError: rows lack labels that an oracle needs, the pool is smaller than the initial set, or the aggregation
+            needs a package that is missing.
     """
     train, gold = bench.splits["train"], {}
     if annotator.hides_gold:
@@ -91,4 +103,6 @@ def make_pool(config: Config, bench: Bench, annotator: Annotator) -> tuple[Pool,
             f"loop.initial is {config.loop.initial}, but the pool holds only {size} {config.loop.unit}; "
             "take a smaller initial set."
         )
-    return Pool(train), gold
+    check_installed(config.loop.aggregation)
+    fold = make_aggregation(config.loop.aggregation, bench.task, annotator.decides)
+    return Pool(train, fold=fold, needs=annotator.needs), gold

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from nlp_al import __version__
+from nlp_al import __version__, labels_command
 from nlp_al.argilla_server import commands as server_commands
 from nlp_al.errors import UserError
 from nlp_al.main import run_command
@@ -49,7 +49,7 @@ def command(argv: Sequence[str] | None) -> None:
     compared.add_argument("--metric", help="the metric to compare; left out: the task's own")
     compared.set_defaults(run=compare)
 
-    finished = commands.add_parser("finish", help="fine-tune the final model of a run on all its labels")
+    finished = commands.add_parser("finish", help="make the final model of a run on all its labels, and push it")
     finished.add_argument("run_dir", type=Path, metavar="RUN", help="the run directory")
     finished.set_defaults(run=finish)
 
@@ -75,6 +75,7 @@ def command(argv: Sequence[str] | None) -> None:
     predicted.add_argument("--threshold", type=float, default=0.8, help="rows less sure than this are flagged [0.8]")
     predicted.set_defaults(run=predict)
 
+    labels_command.add_to(commands)
     server_commands.add_to(commands)
 
     arguments = parser.parse_args(argv)

@@ -35,7 +35,7 @@ def export(run: Path, file: Path) -> int:
     """Writes a line for each example that was asked about or has a label; how many there are."""
     config = run_config(run)
     bench = Bench.of(config)
-    pool = run_pool(run, bench.splits["train"])
+    pool = run_pool(run, bench.splits["train"], bench.task)
     rows = list(_rows(pool, bench.task))
     shown = list(dict.fromkeys(name for row in rows for name in row["question"]))
     columns = ["id", *shown, "label", "state", "answers", "round", "strategy"]

@@ -5,15 +5,23 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
+
+from nlp_al.aggregation import Aggregation, Majority
 
 HOLDOUT = "holdout"
 """What queries call an example that is never trained on."""
 
 STATUSES = ("submitted", "draft", "discarded", "skipped", "unreadable", "retracted")
+
+FOLDED = 4
+"""Numbers of answers whose labels are kept."""
+
+OPEN = ("draft", "retracted")
+"""Those of an answer that is still to come."""
 
 
 @dataclass(frozen=True)
@@ -63,18 +71,26 @@ class Query:
 
 @dataclass(frozen=True)
 class Answer:
-    """What one annotator says of one example. status: one of STATUSES. scope: a region [start, end), or None: all."""
+    """What one annotator says of one example. status: one of STATUSES. scope: a region [start, end), or None: all.
+
+    note, reply: what they wrote beside it, and a response that would be better than all candidates.
+    """
 
     id: str
     label: Any
     annotator: str
     status: str = "submitted"
     scope: tuple[int, int] | None = None
+    note: str = ""
+    reply: str = ""
 
 
 @dataclass
 class Pool:
     """The train split in its fixed order, with everything asked and answered so far.
+
+    moved: places of examples that were put into another order after they were asked about. fold: makes one label of
+    several annotators' answers. needs: how many annotators' answers a question waits for, by id.
 
     The order is that of the ids' hashes, so that ties never favour the first rows of a file sorted by class.
     """
@@ -82,10 +98,14 @@ class Pool:
     examples: Sequence[Example]
     queries: list[Query] = field(default_factory=list)
     answers: list[Answer] = field(default_factory=list)
+    moved: dict[str, int] = field(default_factory=dict)
+    fold: Aggregation = field(default_factory=Majority)
+    needs: Callable[[str], int] = field(default=lambda name: 1)
 
     def __post_init__(self) -> None:
         self.examples = sorted(self.examples, key=lambda e: hashlib.blake2b(e.id.encode()).digest())
         self._by_id = {example.id: example for example in self.examples}
+        self._folded: dict[int, tuple[list[Answer], dict[str, Any]]] = {}
 
     def __contains__(self, name: str) -> bool:
         return name in self._by_id
@@ -96,17 +116,19 @@ class Pool:
     def labels(self, answers: int | None = None) -> dict[str, Any]:
         """The label of each labelled example, out of the first `answers` answers (all where None).
 
-        The last answer of each id and annotator holds; among annotators the majority, and the earliest on a tie.
+        The last answer of each id and annotator holds; among annotators what `fold` makes of them, once for the same
+        answers.
         """
-        found = {}
-        for name, held in self._last(answers).items():
-            votes = [answer.label for answer in held if answer.status == "submitted"]
-            if votes and name in self._by_id:
-                counts = Counter(json.dumps(vote) for vote in votes)
-                found[name] = max(votes, key=lambda vote: counts[json.dumps(vote)])
-        return found
+        counted = self.answers[:answers]
+        known, labels = self._folded.get(len(counted), (None, {}))
+        if known != counted:
+            labels = self.fold(self.last(answers))
+            self._folded[len(counted)] = counted, labels
+            if len(self._folded) > FOLDED:
+                del self._folded[next(iter(self._folded))]
+        return {name: label for name, label in labels.items() if name in self._by_id}
 
-    def _last(self, answers: int | None = None) -> dict[str, list[Answer]]:
+    def last(self, answers: int | None = None) -> dict[str, list[Answer]]:
         """By id, the last answer of each annotator, in the order in which they first answered."""
         last: dict[str, dict[str, Answer]] = {}
         for answer in self.answers[:answers]:
@@ -115,7 +137,7 @@ class Pool:
 
     def last_answers(self) -> list[Answer]:
         """What each annotator says of each example now."""
-        return [answer for held in self._last().values() for answer in held]
+        return [answer for held in self.last().values() for answer in held]
 
     def labelled(self, answers: int | None = None, holdout: bool = False) -> list[tuple[Example, Any]]:
         """Examples with their labels, in pool order; those drawn for the holdout, or all others."""
@@ -132,18 +154,36 @@ class Pool:
         return [query for query in self.queries if query.round == round_]
 
     def unanswered(self, round_: int) -> list[Query]:
-        """Queries of a round that nobody has a final answer to."""
-        last, open_ = self._last(), ("draft", "retracted")
-        return [q for q in self.round_queries(round_) if all(a.status in open_ for a in last.get(q.id, []))]
+        """Queries of a round to which fewer annotators than it needs have a final answer."""
+        final = {name: sum(answer.status not in OPEN for answer in held) for name, held in self.last().items()}
+        return [query for query in self.round_queries(round_) if final.get(query.id, 0) < self.needs(query.id)]
+
+    def waiting(self) -> set[str]:
+        """Ids of all rounds' queries that are unanswered."""
+        return {query.id for round_ in {q.round for q in self.queries} for query in self.unanswered(round_)}
+
+    def disputed(self) -> list[str]:
+        """Ids that were labelled differently, and to which whoever decides has no final answer, in pool order."""
+        last = self.last()
+        return [example.id for example in self.examples if self._disputed(last.get(example.id, []))]
+
+    def _disputed(self, answers: Sequence[Answer]) -> bool:
+        decided = any(answer.annotator == self.fold.decides and answer.status not in OPEN for answer in answers)
+        return not decided and self.fold.differ(answers)
 
     @property
     def held(self) -> set[str]:
         """Ids that were drawn for the holdout."""
         return {query.id for query in self.queries if query.strategy == HOLDOUT}
 
-    def cost(self, unit: str) -> float:
-        """What was asked so far, in records or words."""
-        return float(sum(price(self._by_id[query.id], unit) for query in self.queries))
+    def cost(self, unit: str, until: int | None = None) -> float:
+        """What was asked up to a round (so far where None), in records or words."""
+        asked = [query for query in self.queries if until is None or query.round <= until]
+        return float(sum(price(self._by_id[query.id], unit) for query in asked))
+
+    def places(self) -> dict[str, int]:
+        """Of each example that was asked about, its place in the order of asking, over all rounds."""
+        return {query.id: at for at, query in enumerate(self.queries)} | self.moved
 
 
 def price(example: Example, unit: str) -> int:

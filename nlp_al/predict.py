@@ -35,7 +35,7 @@ def predict_rows(run: Path, file: Path | None, out: Path, threshold: float) -> t
     """
     config = run_config(run)
     bench = Bench.of(config)
-    pool = run_pool(run, bench.splits["train"])
+    pool = run_pool(run, bench.splits["train"], bench.task)
     labels = pool.labels()
     examples = _read(config, bench, file) if file else [e for e in pool.examples if e.id not in labels]
     generator = torch.Generator().manual_seed(config.loop.seed)
@@ -79,7 +79,7 @@ def _model(config: Config, bench: Bench, run: Path, examples: list[Example]) -> 
             bench.task,
             config.training,
         )
-    labelled = run_pool(run, bench.splits["train"]).labelled()
+    labelled = run_pool(run, bench.splits["train"], bench.task).labelled()
     if config.training.mode != "frozen" or bench.task.only_label([label for _, label in labelled]) or not labelled:
         raise RunError(f"{run} has no model yet: it needs a finished round, with labels of two classes.")
     bench.encoder.encode([*(example for example, _ in labelled), *examples])

@@ -13,6 +13,7 @@ import numpy as np
 
 from nlp_al import evaluation as ev
 from nlp_al import report_page as page
+from nlp_al import report_people
 from nlp_al.errors import UserError
 from nlp_al.evaluation import BASELINE, Curve, Floats, Run, Saving
 from nlp_al.report_page import interval, number, saved, span, spread
@@ -307,10 +308,12 @@ def _body(study: Study) -> str:
         page.section("Learning curves", *_figures(study)),
         page.section("Strategies", page.table("Mean ± standard deviation over seeds", *strategy_table(study))),
         page.section("Labels saved, level by level", _levels_table(study)),
+        report_people.annotators(study.runs),
         page.section("Round by round", *rounds),
         page.section("Final models", page.final_table(study.runs)),
     ]
-    return page.facts(_facts(study)) + "\n".join(sections)
+    leading = report_people.done(study.runs[0], study.metric) if len(study.runs) == 1 else ""
+    return leading + page.facts(_facts(study)) + "\n".join(sections)
 
 
 def _figures(study: Study) -> list[str]:

@@ -43,6 +43,7 @@ h1{font-size:1.75rem;line-height:1.2;margin:0 0 .35rem;letter-spacing:-.015em;ov
 h2{font-size:1.15rem;margin:2.75rem 0 .75rem;letter-spacing:-.005em}
 p{margin:.5rem 0;max-width:48rem}
 .lead{font-size:1.05rem;color:var(--muted);margin-bottom:1.25rem}
+.headline{font-size:1.05rem;color:var(--muted)}.headline b{font-size:1.75rem;color:var(--ink);margin-right:.4rem}
 .quiet,figcaption,footer{color:var(--muted);font-size:.875rem}
 dl{display:grid;grid-template-columns:max-content minmax(0,1fr);gap:.3rem 1.5rem;margin:1.25rem 0;
   padding:1rem 1.25rem;background:var(--wash);border-radius:.6rem;font-size:.925rem}
@@ -56,6 +57,7 @@ figure{margin:0}figcaption{margin-top:.25rem}
 .plot *{stroke-linejoin:round;stroke-linecap:butt}
 .legend{display:flex;flex-wrap:wrap;gap:.35rem 1.5rem;margin:0 0 .9rem;padding:0;list-style:none;font-size:.925rem}
 .legend li{display:flex;align-items:center;gap:.55rem}.legend svg{width:3rem;height:1rem;flex:none}
+p + .scroll{margin-top:1rem}
 .scroll{overflow-x:auto;border:1px solid var(--line);border-radius:.6rem}
 table{border-collapse:collapse;width:100%;font-size:.9rem;font-variant-numeric:tabular-nums}
 caption{text-align:left;padding:.6rem .75rem;color:var(--muted);font-size:.875rem}
@@ -166,6 +168,16 @@ def bullets(kind: str, sentences: Sequence[str]) -> str:
     parts = [sentence.partition(": ") if kind == "verdict" else ("", "", sentence) for sentence in sentences]
     items = "".join(f"<li><b>{escape(a + colon)}</b>{escape(rest)}</li>" for a, colon, rest in parts)
     return f'<ul class="{kind}">{items}</ul>' if items else ""
+
+
+def headline(figure: str, beside: str = "") -> str:
+    """One number in large letters, and what belongs to it."""
+    return f'<p class="headline"><b>{escape(figure)}</b> {escape(beside)}</p>'
+
+
+def prose(sentences: Sequence[str]) -> str:
+    """A paragraph each."""
+    return "".join(f"<p>{escape(sentence)}</p>" for sentence in sentences)
 
 
 def folded(summary: str, content: str) -> str:

@@ -13,11 +13,13 @@ from typing import Any
 import torch
 from ruamel.yaml import YAML
 
+from nlp_al.aggregation import submitted
 from nlp_al.bench import Bench
 from nlp_al.config import Config, as_values
 from nlp_al.errors import UserError
 from nlp_al.pool import Answer, Pool
 from nlp_al.processes import processes
+from nlp_al.relabel import answers_after
 from nlp_al.store import SCHEMA, RunDirectory
 from nlp_al.values import parse_yaml
 
@@ -38,7 +40,7 @@ def begin(store: RunDirectory, config: Config, bench: Bench, pool: Pool) -> list
         _check_environment(store, known_environment, environment)
     if known_config is not None:
         _check_task(store, known_config, values)
-    pool.queries, pool.answers = store.queries(), store.answers()
+    pool.queries, pool.answers = store.queries(), answers_after(store.answers(), bench.changes, bench.task)
     _check_data(store, bench, pool)
     if known_config is None or _noted(store, len(metrics), known_config, values):
         store.write("config.yaml", to_yaml(values))
@@ -129,9 +131,10 @@ def _check_data(store: RunDirectory, bench: Bench, pool: Pool) -> None:
             f"{store.path}: {len(gone)} examples that were asked about are gone from the data, {gone[0]!r} among them; "
             "bring their rows back, or name another run_dir."
         )
-    for name, label in pool.labels().items():
-        extra = set(bench.task.names_in(label)) - set(bench.task.labels)
-        if extra:
+    for answer in submitted(pool.last_answers()):
+        extra = set(bench.task.names_in(answer.label)) - set(bench.task.labels)
+        if extra and answer.id in pool:
             raise UserError(
-                f"{store.path}: {name!r} was answered with {min(extra)!r}, which is no label; add it under 'labels'."
+                f"{store.path}: {answer.id!r} was answered with {min(extra)!r}, which is no label; add it under "
+                "'labels'."
             )

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from nlp_al.aggregation import make_aggregation, submitted
+from nlp_al.annotation import make_annotator
 from nlp_al.config import Config, read_config
 from nlp_al.errors import UserError
 from nlp_al.pool import Answer, Example, Pool, Query
+from nlp_al.relabel import answers_after, changes_of
+from nlp_al.store import read_answer
+from nlp_al.tasks import Task, make_task
 from nlp_al.values import read_yaml
 
 
@@ -34,9 +40,26 @@ def run_json(path: Path, name: str) -> dict[str, Any]:
     return found
 
 
-def run_pool(path: Path, examples: list[Example]) -> Pool:
-    """The examples with what was asked and answered."""
-    answers = [
-        Answer(line["id"], line["label"], line["annotator"], line["status"]) for line in run_lines(path, "labels.jsonl")
-    ]
-    return Pool(examples, [Query(**line) for line in run_lines(path, "queries.jsonl")], answers)
+def run_answers(path: Path, task: Task) -> list[Answer]:
+    """All that was answered, in today's labels."""
+    given = [read_answer(line) for line in run_lines(path, "labels.jsonl")]
+    return answers_after(given, changes_of(path), task)
+
+
+def run_task(path: Path) -> Task:
+    """The task of a run, its labels those that were answered so far: no data are read for it."""
+    values = read_yaml(path / "config.yaml")
+    task = make_task(values["task"], values.get("task_options") or {})
+    names = {name for answer in submitted(run_answers(path, task)) for name in task.names_in(answer.label)}
+    return task.with_labels(task.label_set(sorted(names)))
+
+
+def run_pool(path: Path, examples: Sequence[Example], task: Task) -> Pool:
+    """The examples with what was asked and answered, in today's labels. task: its labels are known."""
+    values = read_yaml(path / "config.yaml")
+    who = values.get("annotator") or "oracle"
+    parameters = {"name": who} if isinstance(who, str) else dict(who)
+    annotator = make_annotator(parameters.pop("name"), parameters)
+    fold = make_aggregation((values.get("loop") or {}).get("aggregation", "majority"), task, annotator.decides)
+    queries = [Query(**line) for line in run_lines(path, "queries.jsonl")]
+    return Pool(examples, queries, run_answers(path, task), fold=fold, needs=annotator.needs)

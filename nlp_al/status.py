@@ -6,35 +6,42 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+from nlp_al.agreement import Agreement, agreement
 from nlp_al.config import Config
 from nlp_al.pool import Pool
-from nlp_al.run_files import run_config, run_json, run_lines, run_pool
+from nlp_al.run_files import run_config, run_json, run_lines, run_pool, run_task
 from nlp_al.tasks import make_task
 
 
 def status_text(path: Path) -> str:
     """What `nlp-al status` prints; UserError where the folder is no run's."""
     config = run_config(path)
-    pool, metrics = run_pool(path, []), run_lines(path, "metrics.jsonl")
+    task = run_task(path)
+    pool, metrics = run_pool(path, [], task), run_lines(path, "metrics.jsonl")
     lines = [f"{path}: {config.task}, {config.strategy_name}, {config.training.mode} training"]
-    lines += _counted(pool)
+    lines += _counted(pool, agreement(pool.last(), task, pool.fold.decides))
     lines += _scores(config, metrics)
     lines.append(f"next: {_next(config, path, pool, metrics)}")
     return "\n".join(lines)
 
 
-def _counted(pool: Pool) -> list[str]:
-    """Examples that were asked about, and each person's answers."""
-    asked = {query.id for query in pool.queries}
-    open_ = {query.id for round_ in {q.round for q in pool.queries} for query in pool.unanswered(round_)}
+def _counted(pool: Pool, found: Agreement) -> list[str]:
+    """Examples that were asked about, each person's answers, and how far people agree."""
+    asked, open_ = {query.id for query in pool.queries}, pool.waiting()
     lines = [f"asked    {len(asked)}, of which {len(asked) - len(open_)} are answered and {len(open_)} wait"]
     people: dict[str, Counter[str]] = {}
     for answer in pool.last_answers():
         people.setdefault(answer.annotator, Counter())[answer.status] += 1
     width = max(map(len, people), default=0)
+    compared = [person for person in found.people if person.alike is not None]
+    alike = {person.name: f"; {person.alike:.2f} of {person.shared} as the others say" for person in compared}
     for name, states in sorted(people.items()):
         told = ", ".join(f"{count} {state}" for state, count in sorted(states.items(), key=lambda item: -item[1]))
-        lines.append(f"  {name:<{width}}  {told}")
+        lines.append(f"  {name:<{width}}  {told}{alike.get(name, '')}")
+    if found.examples:
+        alpha = "not defined" if found.alpha is None else f"{found.alpha:.2f}"
+        several = f"{found.examples} record{'s' * (found.examples > 1)} answered by several"
+        lines.append(f"agreement {several}: {found.observed:.2f} of pairs agree, alpha {alpha}")
     return lines
 
 
@@ -60,8 +67,9 @@ def _next(config: Config, path: Path, pool: Pool, metrics: list[dict[str, Any]])
     if waiting:
         batch = len(pool.round_queries(round_))
         where = ""
-        if note := run_json(path, "argilla.json"):
-            where = f" at {note['url'].rstrip('/')}/dataset/{note.get('id', '')}/annotation-mode"
+        pages = run_json(path, "argilla.json")
+        if ident := pages.get("pages", {}).get("main", {}).get("id"):
+            where = f" at {pages['url']}/dataset/{ident}/annotation-mode"
         return f"{waiting} of the {batch} questions of round {round_} wait for an answer{where}"
     if round_ > config.loop.rounds:
         final = run_json(path, "final.json")

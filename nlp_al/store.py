@@ -10,7 +10,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -24,6 +24,23 @@ from nlp_al.errors import RunError
 from nlp_al.pool import Answer, Query
 
 SCHEMA = 1
+
+MODEL, LABELLED = "model", "labelled"
+"""The folders of a run directory, each of which is replaced as a whole."""
+
+
+GROWING = ("queries", "labels", "metrics", "config_history", "added", "reranked", "label_changes")
+"""The files, but for .jsonl at their end, that lines are appended to."""
+
+WRITTEN = ("note", "reply")
+"""Fields of an answer that a line has only where something was written."""
+
+
+def read_answer(line: Mapping[str, Any]) -> Answer:
+    """The answer of a line of labels.jsonl."""
+    scope = tuple(line["scope"]) if line["scope"] else None
+    more = {name: line[name] for name in WRITTEN if name in line}
+    return Answer(line["id"], line["label"], line["annotator"], line["status"], scope, **more)
 
 
 class Disk:
@@ -125,16 +142,7 @@ class RunDirectory:
 
     def answers(self) -> list[Answer]:
         """All that was answered."""
-        return [
-            Answer(
-                line["id"],
-                line["label"],
-                line["annotator"],
-                line["status"],
-                tuple(line["scope"]) if line["scope"] else None,
-            )
-            for line in self.lines("labels.jsonl")
-        ]
+        return [read_answer(line) for line in self.lines("labels.jsonl")]
 
     def read_json(self, name: str) -> dict[str, Any] | None:
         """A JSON file, None where it is not there."""
@@ -150,7 +158,8 @@ class RunDirectory:
     def add_answers(self, answers: Sequence[Answer], round_: int) -> None:
         """Answers as they arrive, on the disk when this returns."""
         now = datetime.now(UTC).isoformat(timespec="seconds")
-        self.append("labels.jsonl", [{"round": round_, **asdict(answer), "time": now} for answer in answers])
+        lines = [{"round": round_, **asdict(answer), "time": now} for answer in answers]
+        self.append("labels.jsonl", [{k: v for k, v in line.items() if k not in WRITTEN or v} for line in lines])
 
     def append(self, name: str, lines: Sequence[dict[str, Any]]) -> None:
         """Appends JSON lines in one write and syncs them."""
@@ -171,61 +180,76 @@ class RunDirectory:
 
     def write(self, name: str, text: str) -> None:
         """Writes a whole file, by rename."""
+        self.write_bytes(name, text.encode())
+
+    def write_bytes(self, name: str, data: bytes) -> None:
+        """Writes a whole file, by rename."""
         path = self.path / name
         fresh = path.with_name(path.name + ".new")
         with told(path):
             descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
             try:
-                self.disk.write(descriptor, text.encode())
+                self.disk.write(descriptor, data)
                 self.disk.sync(descriptor)
             finally:
                 os.close(descriptor)
             self.disk.rename(fresh, path)
 
+    def update(self, name: str, text: str) -> None:
+        """Writes a whole file, unless it is like that."""
+        path = self.path / name
+        if not path.exists() or path.read_text(encoding="utf-8") != text:
+            self.write(name, text)
+
     def write_json(self, name: str, value: dict[str, Any]) -> None:
         """Writes a JSON file, by rename."""
         self.write(name, json.dumps(value, ensure_ascii=False, indent=2) + "\n")
 
-    def swap_model(self, save: Callable[[Path], None], about: dict[str, Any]) -> None:
-        """Saves a model beside `model/` and puts it in its place by rename.
+    def swap(self, name: str, fill: Callable[[Path], None], about: dict[str, Any]) -> None:
+        """Fills a folder beside the folder `name` and puts it in its place by rename.
 
-        save: writes the model's files into a folder. about: the round and the number of answers it was fitted on, kept
-        as `model/nlp_al.json`, the last file written, so that a folder without it is known to be torn.
+        fill: writes the files. about: what they were made from, kept in the folder as `nlp_al.json`, the last file
+        written, so that a folder without it is known to be torn.
         """
-        fresh, model, old = (self.path / name for name in ("model.new", "model", "model.old"))
+        fresh, folder, old = self._folders(name)
         with told(fresh):
             shutil.rmtree(fresh, ignore_errors=True)
             fresh.mkdir()
-            save(fresh)
+            fill(fresh)
             for path in [*fresh.rglob("*"), fresh]:
                 descriptor = os.open(path, os.O_RDONLY)
                 try:
                     self.disk.sync(descriptor)
                 finally:
                     os.close(descriptor)
-            self.write("model.new/nlp_al.json", json.dumps(about) + "\n")
-            if model.exists():
-                self.disk.rename(model, old)
-            self.disk.rename(fresh, model)
+            self.write(f"{fresh.name}/nlp_al.json", json.dumps(about) + "\n")
+            if folder.exists():
+                self.disk.rename(folder, old)
+            self.disk.rename(fresh, folder)
             shutil.rmtree(old, ignore_errors=True)
 
-    def saved_model(self) -> dict[str, Any] | None:
-        """The round and answers of the model in `model/`, None where there is no model."""
-        return self.read_json("model/nlp_al.json")
+    def made_from(self, name: str) -> dict[str, Any] | None:
+        """What the folder `name` was made from, None where there is no such folder."""
+        return self.read_json(f"{name}/nlp_al.json")
+
+    def _folders(self, name: str) -> list[Path]:
+        """A folder while it is filled, in its place, and while its successor takes that."""
+        return [self.path / made for made in (f"{name}.new", name, f"{name}.old")]
 
     # After a crash
 
     def _repair(self) -> None:
-        for name in ("queries.jsonl", "labels.jsonl", "metrics.jsonl", "config_history.jsonl", "added.jsonl"):
-            self._drop_torn_line(self.path / name)
+        for name in GROWING:
+            self._drop_torn_line(self.path / f"{name}.jsonl")
         self._drop_torn_batch()
-        fresh, model, old = (self.path / name for name in ("model.new", "model", "model.old"))
-        if not model.exists():
-            whole = fresh if (fresh / "nlp_al.json").exists() else old
-            if whole.exists():
-                self.disk.rename(whole, model)
-        for left in (fresh, old):
-            shutil.rmtree(left, ignore_errors=True)
+        for name in (MODEL, LABELLED):
+            fresh, folder, old = self._folders(name)
+            if not folder.exists():
+                whole = fresh if (fresh / "nlp_al.json").exists() else old
+                if whole.exists():
+                    self.disk.rename(whole, folder)
+            for left in (fresh, old):
+                shutil.rmtree(left, ignore_errors=True)
 
     def _drop_torn_line(self, path: Path) -> None:
         if not path.exists():

@@ -68,6 +68,8 @@ class Task(ABC):
     several: roles that may be a list of columns.
     either: roles of which a data set has one.
     apart: whether an example is several units that the encoder reads apart, and each distinct one once.
+    alike: whether all decisions are over the same options, as those of words are, or each is a question of its own.
+    pipeline_tag, category: what the Hub calls a model and a data set of the task, where that is not its name.
     """
 
     name: ClassVar[str]
@@ -76,11 +78,14 @@ class Task(ABC):
     metrics: ClassVar[tuple[str, ...]]
     auto_class: ClassVar[str]
     apart: ClassVar[bool] = False
+    alike: ClassVar[bool] = True
     named: ClassVar[bool] = True
     fewest: ClassVar[int] = 2
     read_by: ClassVar[tuple[str, ...]] = ("max_length",)
     several: ClassVar[frozenset[str]] = frozenset()
     either: ClassVar[tuple[str, ...]] = ()
+    pipeline_tag: ClassVar[str] = ""
+    category: ClassVar[str] = ""
     Options: ClassVar[type] = Options
 
     @classmethod
@@ -113,6 +118,10 @@ class Task(ABC):
     def names_in(self, label: Any) -> Sequence[str]:
         """The label names that one gold label is made of; none where labels have no names."""
 
+    def renamed(self, label: Any, names: Mapping[str, str]) -> Any:
+        """A label after some names have changed. names: old → new."""
+        return names.get(label, label)
+
     def label_set(self, names: Iterable[str]) -> list[str]:
         """The task's labels, out of the names that the config lists, or that train's labels are made of."""
         return list(names)
@@ -120,6 +129,14 @@ class Task(ABC):
     def readable(self, label: Any, example: Example) -> bool:
         """Whether an answer is a label that this example can have."""
         return isinstance(label, str) and label in self.index
+
+    def parts(self, label: Any) -> list[Any]:
+        """The option that a label takes in each decision; by these several people's labels are compared and counted."""
+        return [label]
+
+    def whole(self, parts: Sequence[Any]) -> Any:
+        """The label that takes these options."""
+        return parts[0]
 
     def expects(self, example: Example) -> str:
         """What an answer must be, for people."""
@@ -160,6 +177,14 @@ class Task(ABC):
     def from_form(self, value: Any, example: Example) -> Any:
         """The label that an answer in the form stands for; UserError where it stands for none."""
         return value
+
+    def column(self, label: Any, example: Example) -> Any:
+        """A label as a column of a data set has it; `read` takes it back."""
+        return label
+
+    def feature(self, example: Example) -> Any:
+        """The type of that column, as `datasets` has it; None: the one that the values have."""
+        return None
 
     def mistaken(self, label: Any, example: Example, chance: float, draw: Random) -> Any:
         """A gold label, each of whose decisions gets another option with this chance, each equally likely."""
@@ -321,6 +346,18 @@ class Task(ABC):
 
             config.pad_token_id = load_tokenizer(source).pad_token_id
         return model
+
+    def usage(self, example: Example) -> str:
+        """Python that asks the model in the folder or repository `source`, with transformers alone.
+
+        example: one that is like those of the run, whose text is not told.
+        """
+        return f"""\
+from transformers import {self.auto_class}, AutoTokenizer
+
+tokenizer = AutoTokenizer.from_pretrained(source)
+model = {self.auto_class}.from_pretrained(source)
+"""
 
     # Scores
 

@@ -34,6 +34,7 @@ class BiEncoder(ResponseSelection):
     """
 
     auto_class: ClassVar[str] = "AutoModel"
+    pipeline_tag: ClassVar[str] = "feature-extraction"
     apart: ClassVar[bool] = True
 
     def units(self, inputs: Any) -> Sequence[Any]:
@@ -123,6 +124,28 @@ class BiEncoder(ResponseSelection):
     def head_config(self) -> dict[str, Any]:
         """There is no head."""
         return {}
+
+    def usage(self, example: Example) -> str:
+        """The cosines."""
+        limits = self.options.max_length, self.options.max_response_length
+        return f"""\
+import torch
+{super().usage(example)}
+
+def embed(texts, side, max_length):
+    tokenizer.truncation_side = side
+    batch = tokenizer(texts, padding=True, truncation=True, max_length=max_length, return_tensors="pt")
+    with torch.no_grad():
+        hidden = model(**batch).last_hidden_state
+    mask = batch["attention_mask"][:, :, None]
+    return torch.nn.functional.normalize((hidden * mask).sum(1) / mask.sum(1), dim=1)
+
+
+{self.example_of_use()}
+context = embed([context], "left", {limits[0]})
+scores = (context @ embed(candidates, "right", {limits[1]}).T)[0]
+print(candidates[int(scores.argmax())])
+"""
 
     # Rows
 

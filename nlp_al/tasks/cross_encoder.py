@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from nlp_al.heads import Head
+    from nlp_al.pool import Example
 
 
 class CrossEncoder(ResponseSelection):
@@ -23,6 +24,7 @@ class CrossEncoder(ResponseSelection):
     """
 
     auto_class: ClassVar[str] = "AutoModelForSequenceClassification"
+    pipeline_tag: ClassVar[str] = "text-ranking"
 
     def encode(self, tokenizer: Any, units: Sequence[Any]) -> list[list[Piece]]:
         """A piece an option; the oldest tokens of the context make room."""
@@ -102,6 +104,26 @@ class CrossEncoder(ResponseSelection):
     def head_config(self) -> dict[str, Any]:
         """One output, the score of a pair."""
         return {"num_labels": 1}
+
+    def usage(self, example: Example) -> str:
+        """A score a pair."""
+        return f"""\
+import torch
+{super().usage(example)}
+{self.example_of_use()}
+tokenizer.truncation_side = "left"
+batch = tokenizer(
+    [context] * len(candidates),
+    candidates,
+    padding=True,
+    truncation="only_first",
+    max_length={self.options.max_length},
+    return_tensors="pt",
+)
+with torch.no_grad():
+    scores = model(**batch).logits[:, 0]
+print(candidates[int(scores.argmax())])
+"""
 
     # Rows
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -25,7 +25,9 @@ class MultiLabelClassification(TextClassification):
     """Any number of C labels for each text; the options of a decision are yes (first) and no."""
 
     shape: ClassVar[str] = "multi"
+    alike: ClassVar[bool] = False
     metrics: ClassVar[tuple[str, ...]] = ("f1_macro", "f1_micro", "accuracy")
+    _how: ClassVar[str] = "top_k=None, "  # every label, with its own probability
 
     def read_label(self, value: Any, label_names: Sequence[str] | None) -> Any:
         """A list of names, empty where no label applies; None where the text is unlabelled."""
@@ -48,6 +50,16 @@ class MultiLabelClassification(TextClassification):
         """The labels that apply."""
         return list(label)
 
+    def renamed(self, label: Any, names: Mapping[str, str]) -> list[str]:
+        """Each name once, also where two have become one."""
+        return list(dict.fromkeys(names.get(name, name) for name in label))
+
+    def feature(self, example: Example) -> Any:
+        """A list of them."""
+        import datasets
+
+        return datasets.List(super().feature(example))
+
     def confidence(self, decisions: Decisions, predicted: Sequence[Any]) -> list[list[float]]:
         """Of each label that is predicted."""
         yes = decisions.probs[:, 0].reshape(-1, len(self.labels)).tolist()
@@ -59,13 +71,21 @@ class MultiLabelClassification(TextClassification):
         return replace(form, kind="labels", options={**form.options, NOTHING: "none of these"})
 
     def from_form(self, value: Any, example: Example) -> list[str]:
-        """The labels; that none applies says nothing beside one that does."""
-        return [name for name in value if name != NOTHING]
+        """The labels, in their own order; that none applies says nothing beside one that does."""
+        return sorted((name for name in value if name != NOTHING), key=lambda name: self.index.get(name, 0))
 
     def readable(self, label: Any, example: Example) -> bool:
         """A list of different labels."""
         whole = isinstance(label, list) and all(isinstance(name, str) and name in self.index for name in label)
         return whole and len(set(label)) == len(label)
+
+    def parts(self, label: Any) -> list[Any]:
+        """Whether it applies, for each label."""
+        return [name in label for name in self.labels]
+
+    def whole(self, parts: Sequence[Any]) -> list[str]:
+        """The labels that apply, in the order of the task's."""
+        return [name for name, applies in zip(self.labels, parts, strict=True) if applies]
 
     def expects(self, example: Example) -> str:
         """A list."""

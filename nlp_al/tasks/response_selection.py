@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -59,6 +60,7 @@ class ResponseSelection(Task):
     named: ClassVar[bool] = False
     read_by: ClassVar[tuple[str, ...]] = ("form", "max_length", "max_response_length", "none_of_these")
     shape: ClassVar[str] = "ranking"
+    category: ClassVar[str] = "multiple-choice"
     columns: ClassVar[dict[str, str]] = {
         "context": "list of turns, oldest first: texts, or {speaker, text}",
         "candidates": "list of responses; with task_options.bank it may be missing",
@@ -187,6 +189,21 @@ class ResponseSelection(Task):
         """The candidate's position."""
         return NONE if value == NONE else int(value) - 1
 
+    def column(self, label: Any, example: Example) -> Any:
+        """The position. Where `none` is an option all is text, and a position that a candidate reads like is that
+        candidate's text.
+        """
+        if self.options.none_of_these is None:
+            return label
+        candidates = example.inputs["candidates"]
+        return candidates[label] if label != NONE and str(label) in candidates else str(label)
+
+    def feature(self, example: Example) -> Any:
+        """A number, or text."""
+        import datasets
+
+        return datasets.Value("int64" if self.options.none_of_these is None else "string")
+
     def answers(self, example: Example) -> list[Any]:
         """Every position, and `none` where that is an option."""
         none = [] if self.options.none_of_these is None else [NONE]
@@ -204,6 +221,15 @@ class ResponseSelection(Task):
     def position(self, label: Any, options: int) -> int:
         """A label as a position among the options."""
         return options - 1 if label == NONE else int(label)
+
+    def example_of_use(self) -> str:
+        """A context as the model reads it, and candidates, as Python."""
+        none = self.options.none_of_these
+        options = ["On Friday.", "It is raining.", *([] if none is None else [none])]
+        return f"""\
+between = f" {{tokenizer.sep_token}} " if tokenizer.sep_token else "\\n"
+context = between.join(["Hello!", "When is the next match?"])
+candidates = {json.dumps(options, ensure_ascii=False)}"""
 
     # Signals
 

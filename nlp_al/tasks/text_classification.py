@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 
     from nlp_al.decisions import Decisions
     from nlp_al.heads import Head
+    from nlp_al.pool import Example
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,7 @@ class TextClassification(Task):
     metrics: ClassVar[tuple[str, ...]] = ("accuracy", "f1_macro")
     auto_class: ClassVar[str] = "AutoModelForSequenceClassification"
     Options: ClassVar[type] = TextOptions
+    _how: ClassVar[str] = ""
 
     @classmethod
     def of(cls, options: TextOptions) -> Task:
@@ -69,6 +72,12 @@ class TextClassification(Task):
         if isinstance(value, list):
             raise UserError(f"{shown(value)} is a list; for several labels a text, set task_options.multi_label: true")
         return label_name(value, label_names)
+
+    def feature(self, example: Example) -> Any:
+        """One of the labels."""
+        import datasets
+
+        return datasets.ClassLabel(names=list(self.labels))
 
     def shown(self, inputs: Any) -> dict[str, Any]:
         """The text, or the two of a pair."""
@@ -119,6 +128,17 @@ class TextClassification(Task):
         from nlp_al.heads import softmax_head
 
         return softmax_head(rows.hidden, torch.tensor([self.index[label] for label in labels]), len(self.labels))
+
+    def usage(self, example: Example) -> str:
+        """A pipeline."""
+        pair = not isinstance(example.inputs, str)
+        text = {"text": "A text.", "text_pair": "Its other half."} if pair else "A text."
+        return f"""\
+from transformers import pipeline
+
+classify = pipeline("text-classification", model=source)
+print(classify({json.dumps(text)}, {self._how}truncation=True, max_length={self.options.max_length}))
+"""
 
     def predict(self, decisions: Decisions) -> list[Any]:
         """The most probable label."""

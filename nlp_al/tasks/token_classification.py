@@ -134,9 +134,21 @@ class TokenClassification(Task):
         """The tags."""
         return list(label)
 
+    def renamed(self, label: Any, names: Mapping[str, str]) -> list[str]:
+        """The tags, their types renamed."""
+        return [tag if tag == OUTSIDE else f"{tag[:2]}{names.get(tag[2:], tag[2:])}" for tag in label]
+
     def label_set(self, names: Iterable[str]) -> list[str]:
         """O, and B-X and I-X of every type X; names may be tags of any scheme, or types."""
         return tag_set(names)
+
+    def parts(self, label: Any) -> list[Any]:
+        """The tag of each word; one that goes on with no entity begins one."""
+        return as_bio(label)[0]
+
+    def whole(self, parts: Sequence[Any]) -> list[str]:
+        """The tags in BIO; put together word by word, they may go on with what has not begun."""
+        return as_bio(parts)[0]
 
     def expects(self, example: Example) -> str:
         """A tag for each word."""
@@ -162,6 +174,19 @@ class TokenClassification(Task):
         """A tag a word. A span that cuts a word is read as if it took in the whole word."""
         text, offsets = self._text(example.inputs)
         return tags_of_spans(text, offsets, [whole_words(offsets, span) for span in value])
+
+    def column(self, label: Any, example: Example) -> Any:
+        """The tags of words; the spans of a text."""
+        return self.spans(example.inputs, label) if isinstance(example.inputs, Mapping) else label
+
+    def feature(self, example: Example) -> Any:
+        """A list of tags, or of spans."""
+        import datasets
+
+        if isinstance(example.inputs, Mapping):
+            place = datasets.Value("int64")
+            return datasets.List({"start": place, "end": place, "label": datasets.Value("string")})
+        return datasets.List(datasets.ClassLabel(names=list(self.labels)))
 
     def _text(self, inputs: Any) -> tuple[str, Sequence[Sequence[int]]]:
         """What is shown, and where its words lie."""
@@ -224,6 +249,15 @@ class TokenClassification(Task):
 
         tags = [at for label in labels for at in self._positions(label)]
         return softmax_head(rows.hidden, torch.tensor(tags), len(self.labels))
+
+    def usage(self, example: Example) -> str:
+        """A pipeline that reads a word at its first sub-word, as here."""
+        return """\
+from transformers import pipeline
+
+tag = pipeline("token-classification", model=source, aggregation_strategy="first")
+print(tag("A text, or words with spaces between them."))
+"""
 
     # Scores
 

@@ -2,14 +2,20 @@
 
 import csv
 import json
+from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
-from helpers import some_dialogues, some_rows, some_sentences, tiny_model, values_of, write_lines
+from helpers import read_lines, some_dialogues, some_rows, some_sentences, tiny_model, values_of, write_lines
 
+from nlp_al.annotation import ANNOTATORS
+from nlp_al.annotation.oracle import Oracle
 from nlp_al.cli import main
 from nlp_al.config import read_config
 from nlp_al.learner import ActiveLearner
+from nlp_al.resume import to_yaml
+from nlp_al.values import read_yaml
 
 
 @pytest.fixture(scope="module")
@@ -72,15 +78,71 @@ def test_status_while_people_answer(finished, tmp_path, capsys):
     answers = [line(asked[0], "ana"), line(asked[1], "ana"), line(asked[1], "ben"), line(asked[2], "ben", "discarded")]
     answers += [line(asked[3], "ana", "draft"), line(asked[0], "ana", "discarded")]
     (run / "labels.jsonl").write_text("\n".join(answers) + "\n" + line(asked[5], "ana")[:30])
-    (run / "argilla.json").write_text('{"url": "http://127.0.0.1:6900", "dataset": "run", "id": "123"}')
+    (run / "argilla.json").write_text('{"url": "http://127.0.0.1:6900", "pages": {"main": {"id": "123"}}}')
     assert said(capsys, "status", run).splitlines()[1:] == [
         "asked    20, of which 3 are answered and 17 wait",
-        "  ana  1 discarded, 1 submitted, 1 draft",
-        "  ben  1 submitted, 1 discarded",
+        "  ana  1 discarded, 1 submitted, 1 draft; 1.00 of 1 as the others say",
+        "  ben  1 submitted, 1 discarded; 1.00 of 1 as the others say",
+        "agreement 1 record answered by several: 1.00 of pairs agree, alpha not defined",
         "scores   none yet: no round is finished",
         "next: 17 of the 20 questions of round 0 wait for an answer at "
         "http://127.0.0.1:6900/dataset/123/annotation-mode",
     ]
+
+
+@dataclass
+class Panel(Oracle):
+    """Two people a question, and eve decides."""
+
+    decides: ClassVar[str] = "eve"
+
+    def needs(self, name):
+        return 2
+
+
+def several_people(finished: Path, run: Path, annotator: str) -> list[str]:
+    """The files of a run in which ana, ben and eve have answered; what was asked."""
+    run.mkdir()
+    config = {**read_yaml(finished / "config.yaml"), "annotator": {"name": annotator}}
+    (run / "config.yaml").write_text(to_yaml(config))
+    (run / "queries.jsonl").write_text((finished / "queries.jsonl").read_text())
+    asked = [line["id"] for line in read_lines(run / "queries.jsonl")]
+    given = [
+        *((asked[at], "food", "ana") for at in range(4)),
+        *((asked[at], ("food", "food", "money", "money")[at], "ben") for at in range(4)),
+        (asked[2], "money", "eve"),
+        (asked[3], "sport", "eve"),
+        (asked[4], "sport", "ben"),
+    ]
+    about = {"round": 0, "status": "submitted", "scope": None, "time": ""}
+    write_lines(run / "labels.jsonl", [{**about, "id": i, "label": o, "annotator": who} for i, o, who in given])
+    return asked
+
+
+def test_status_says_how_far_people_agree(finished, tmp_path, capsys):
+    several_people(finished, tmp_path / "run", "jsonl")
+    # Pairs: 1, 1, 1/3, 0. Values: food 6, money 3, sport 1; different ones 4/2 + 6/2, by chance 54/9.
+    assert said(capsys, "status", tmp_path / "run").splitlines()[2:6] == [
+        "  ana  4 submitted; 0.50 of 4 as the others say",
+        "  ben  5 submitted; 0.50 of 4 as the others say",
+        "  eve  2 submitted; 0.00 of 2 as the others say",
+        "agreement 4 records answered by several: 0.58 of pairs agree, alpha 0.17",
+    ]
+
+
+def test_status_and_export_know_who_decides_and_how_many_are_waited_for(finished, tmp_path, capsys, monkeypatch):
+    monkeypatch.setitem(ANNOTATORS, "panel", Panel)
+    asked = several_people(finished, tmp_path / "run", "panel")
+    assert said(capsys, "status", tmp_path / "run").splitlines()[1:6] == [
+        "asked    30, of which 4 are answered and 26 wait",  # that of ben alone does
+        "  ana  4 submitted; 0.50 of 4 as the others say",
+        "  ben  5 submitted; 0.75 of 4 as the others say",
+        "  eve  2 submitted",
+        "agreement 4 records answered by several: 0.50 of pairs agree, alpha -0.17",
+    ]
+    said(capsys, "export", tmp_path / "run", "--csv", tmp_path / "labels.csv")
+    labels = {row["id"]: row["label"] for row in table(tmp_path / "labels.csv")}
+    assert [labels[name] for name in asked[:6]] == ["food", "food", "money", "sport", "sport", ""]
 
 
 def test_export(finished, tmp_path, capsys):

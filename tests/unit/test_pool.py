@@ -4,7 +4,9 @@ import random
 
 import pytest
 
+from nlp_al.aggregation import Majority
 from nlp_al.pool import Answer, Example, Pool, Query, content_hash, made_ids
+from nlp_al.tasks import make_task
 
 
 def pool_of(*names: str, answers: list[Answer] | None = None, asked: str = "", held: str = "") -> Pool:
@@ -157,3 +159,104 @@ def test_cost_counts_what_was_asked_in_records_or_words():
     pool = Pool(examples, asked, [Answer("cc", "x", "dataset")])
     assert pool.cost("records") == 2.0
     assert pool.cost("words") == 4.0
+
+
+# Several annotators
+
+
+class Counting(Majority):
+    """Notes how often it is asked."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked = 0
+
+    def __call__(self, last):
+        self.asked += 1
+        return super().__call__(last)
+
+
+def test_the_same_answers_are_folded_once():
+    pool = pool_of("a", "b", answers=[Answer("a", "x", "ann"), Answer("b", "x", "ann"), Answer("a", "y", "ann")])
+    pool.fold = Counting()
+    for _ in range(3):
+        assert pool.labels() == pool.labels(3) == pool.labels(9) == {"a": "y", "b": "x"}
+        assert pool.labels(2) == {"a": "x", "b": "x"}
+        assert len(pool.labelled()) == 2
+    assert pool.fold.asked == 2
+    pool.answers.append(Answer("b", "y", "bob"))
+    pool.answers.append(Answer("b", "y", "cas"))
+    assert pool.labels()["b"] == "y"
+    assert pool.labels(3)["b"] == "x"
+    assert pool.fold.asked == 3
+
+
+def test_other_answers_of_the_same_number_are_folded_anew():
+    pool = pool_of("a", answers=[Answer("a", "x", "ann")])
+    assert pool.labels() == {"a": "x"}
+    pool.answers = [Answer("a", "y", "ann")]
+    assert pool.labels() == {"a": "y"}
+    pool.labels()["a"] = "z"
+    assert pool.labels() == {"a": "y"}
+
+
+def test_what_is_kept_of_many_folds_is_little():
+    pool = pool_of("a", answers=[Answer("a", str(at), "ann") for at in range(100)])
+    assert [pool.labels(at) for at in range(1, 101)] == [{"a": str(at)} for at in range(100)]
+    assert len(pool._folded) < 10
+
+
+@pytest.mark.parametrize(
+    ("given", "is_open"),
+    [
+        ([("ann", "submitted"), ("bob", "submitted")], False),
+        ([("ann", "submitted"), ("bob", "discarded")], False),
+        ([("ann", "submitted")], True),
+        ([("ann", "submitted"), ("ann", "submitted"), ("ann", "discarded")], True),  # a person counts once
+        ([("ann", "submitted"), ("bob", "draft")], True),
+        ([("ann", "submitted"), ("bob", "submitted"), ("bob", "retracted")], True),
+        ([("ann", "submitted"), ("bob", "retracted"), ("cas", "skipped")], False),
+    ],
+)
+def test_a_query_waits_for_as_many_people_as_it_needs(given, is_open):
+    pool = pool_of("a", "b", asked="ab", answers=[Answer("a", "x", who, status) for who, status in given])
+    pool.answers.append(Answer("b", "x", "ann"))
+    pool.needs = {"a": 2, "b": 1}.__getitem__
+    assert ids(pool.unanswered(0)) == (["a"] if is_open else [])
+    assert pool.waiting() == ({"a"} if is_open else set())
+
+
+def test_what_waits_does_so_in_any_round():
+    pool = pool_of("a", "b", "c", asked="ab", answers=[Answer("a", "x", "ann")])
+    pool.queries.append(Query(1, "c", 0, None, "margin", 1))
+    assert pool.waiting() == {"b", "c"}
+
+
+def test_disputed_is_what_people_label_differently_while_nobody_has_decided():
+    answers = [
+        *(Answer(name, "x", "ann") for name in "abcdefgh"),
+        *(Answer(name, "y", "bob") for name in "acefgh"),
+        Answer("b", "x", "bob"),
+        Answer("d", "y", "bob", "draft"),
+        Answer("c", "x", "bob"),  # who has come round
+        Answer("e", "z", "eve"),
+        Answer("f", None, "eve", "discarded"),
+        Answer("g", "z", "eve", "draft"),
+        Answer("gone", "x", "ann"),
+        Answer("gone", "y", "bob"),
+    ]
+    pool = pool_of(*"hgfedcba", answers=answers)
+    order = [example.id for example in pool.examples]
+    assert pool.disputed() == [name for name in order if name in "aefgh"]
+    pool.fold = Majority(decides="eve")
+    assert pool.disputed() == [name for name in order if name in "agh"]
+    assert pool.labels()["e"] == "z"
+    assert pool.labels()["f"] == "x"
+
+
+def test_labels_that_say_the_same_are_no_dispute():
+    multi = make_task("text-classification", {"multi_label": True}).with_labels(["x", "y"])
+    pool = pool_of("a", "b", answers=[Answer("a", ["x", "y"], "ann"), Answer("a", ["y", "x"], "bob")])
+    pool.answers += [Answer("b", [], "ann"), Answer("b", ["x"], "bob")]
+    pool.fold = Majority(multi)
+    assert pool.disputed() == ["b"]

@@ -37,6 +37,29 @@ def write_run(root: Path, strategy, seed: int, values, *, metric="accuracy", spl
     return path
 
 
+def answered_run(root: Path, seed: int = 0) -> Path:
+    """A run that ann and ben answer, still going on: a holdout, two rounds finished, every last line half written."""
+    run = write_run(root, "badge", seed, (0.5, 0.75))
+    rounds = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()[:2]]
+    for entry in rounds:
+        entry |= {"answers": 11, "holdout": entry["test"], "holdout_interval": {"accuracy": [0.5, 1.0]}}
+    asked = [("a", 0), ("b", 0), ("c", 1), ("d", 0), ("e", 1), ("f", 1), ("j", 2)]
+    queries = [
+        {"round": at, "id": name, "rank": 0, "score": None, "strategy": "holdout" if name in "defj" else "badge"}
+        for name, at in asked
+    ]
+    given = [(name, label, "ann", "submitted") for name, label in zip("abcd", "xxyx", strict=True)]
+    given += [(name, label, "ben", "submitted") for name, label in zip("abce", "xyyx", strict=True)]
+    given += [("f", None, "ann", "discarded"), ("d", None, "ben", "discarded"), ("zz", "x", "dataset", "submitted")]
+    given += [("f", "y", "ann", "submitted")]  # after the last round
+    about = {"round": 0, "scope": None, "time": ""}
+    answers = [{**about, "id": i, "label": o, "annotator": who, "status": s} for i, o, who, s in given]
+    for name, lines in (("metrics", rounds), ("queries", [{**q, "batch": 3} for q in queries]), ("labels", answers)):
+        whole = "".join(json.dumps(line) + "\n" for line in lines)
+        (run / f"{name}.jsonl").write_text(whole + json.dumps(lines[-1])[:20])
+    return run
+
+
 def arms(root: Path, active, passive, seeds=6, shift=0.001) -> list[Path]:
     """`badge` and `random` over seeds; every seed moves both curves up by `shift`, and badge by a little of its own."""
     runs = [write_run(root, "badge", s, [v + s * shift * 1.1 for v in active]) for s in range(seeds)]
@@ -196,7 +219,12 @@ class TestHonesty:
         assert "not compared by AUBC" in table
 
 
-@pytest.mark.skipif(importlib.util.find_spec("matplotlib") is None, reason='needs pip install "nlp-al[report]"')
+needs_matplotlib = pytest.mark.skipif(
+    importlib.util.find_spec("matplotlib") is None, reason='needs pip install "nlp-al[report]"'
+)
+
+
+@needs_matplotlib
 class TestThePage:
     def test_where_it_is_written(self, tmp_path):
         runs = arms(tmp_path / "runs", GOOD, FAIR, seeds=1)
@@ -286,6 +314,87 @@ class TestThePage:
         legend = re.search(r'<ul class="legend">(.*?)</ul>', content, re.DOTALL)[1]
         looks = [re.sub(r'(id|xlink:href)="[^"]*"|url\([^)]*\)|>[^<]*$', "", item) for item in legend.split("</li>")]
         assert len(set(looks[:-1])) == len(names)
+
+
+@needs_matplotlib
+class TestPeople:
+    def test_the_report_of_one_run_leads_with_its_holdout(self, tmp_path):
+        run = answered_run(tmp_path)
+        content = write_report([run]).read_text()
+        assert re.findall(r"<h2>(.*?)</h2>", content)[0] == "Are we done?"
+        assert content.index("Are we done?") < content.index("<dl>")
+        said = text(run / "report.html")
+        assert (
+            "Are we done? accuracy 0.750 95% interval 0.500 to 1.000 This is the score of the model of round 1" in said
+        )
+        assert (
+            "fitted on 200 labels, on the 2 texts of the holdout. It is an unbiased estimate for all your data" in said
+        )
+        assert "drawn at random and never trained on" in said
+        assert "fewer than 30 texts" in said
+        # Held out were d, e, f in these rounds, and j after them; f was discarded.
+        assert "1 more text was drawn and had no label by then" in said
+        assert "Of 7 questions so far 6 are answered, 1 waits." in said
+
+    def test_of_several_runs_or_without_a_holdout_it_does_not(self, tmp_path):
+        assert "Are we done?" not in text(write_report([write_run(tmp_path, "badge", 0, FAIR)]))
+        runs = [answered_run(tmp_path / "first"), write_run(tmp_path, "badge", 1, FAIR)]
+        assert "Are we done?" not in text(write_report(runs))
+
+    def test_the_final_model_s_own_score_goes_before_that_of_the_last_round(self, tmp_path):
+        run = answered_run(tmp_path)
+        final = {"round": 1, "labelled": 200, "answers": 99, "holdout": {"accuracy": 0.5, "f1_macro": 0.5}}
+        (run / "final.json").write_text(json.dumps({**final, "holdout_interval": {"accuracy": [0.5, 0.5]}}))
+        said = text(write_report([run]))
+        assert "accuracy 0.500 95% interval 0.500 to 0.500 This is the score of the final model, fitted on 200" in said
+        assert "on the 3 texts of the holdout" in said
+        assert "The interval has no width" in said
+        (run / "final.json").write_text(json.dumps({**final, "round": 0}))
+        assert "This is the score of the model of round 1" in text(write_report([run]))
+
+    def test_with_all_answered_nothing_waits(self, tmp_path):
+        run = answered_run(tmp_path)
+        (run / "queries.jsonl").write_text("".join((run / "queries.jsonl").read_text().splitlines(keepends=True)[:6]))
+        assert "All 6 questions so far are answered." in text(write_report([run]))
+
+    def test_people_in_a_table_and_how_far_they_agree(self, tmp_path):
+        said = text(write_report([answered_run(tmp_path)]))
+        # a: x x, b: x y, c: y y. Different values: 2/1, by chance 18/5.
+        assert (
+            "Annotators 3 examples were labelled by several people; 0.67 of the pairs of labels are the same." in said
+        )
+        assert "Krippendorff's alpha is 0.44. Alpha is 1 where all agree" in said
+        assert "person submitted discarded same label as the others" in said
+        assert "ann 5 0 0.67 of 3 ben 4 1 0.67 of 3 Round by round" in said
+
+    def test_people_of_several_runs_are_told_apart(self, tmp_path):
+        runs = [answered_run(tmp_path, seed) for seed in (0, 1)]
+        said = text(write_report(runs))
+        assert said.count("Krippendorff's alpha is 0.44.") == 2
+        assert said.count("Alpha is 1 where all agree") == 1
+        assert "person run submitted discarded same label as the others ann badge-0 5 0" in said
+        assert "ann badge-1 5 0 0.67 of 3 ben badge-1 4 1 0.67 of 3" in said
+
+    def test_one_person_or_none_has_no_section(self, tmp_path):
+        run = answered_run(tmp_path)
+        lines = (run / "labels.jsonl").read_text()
+        for other in ("oracle", "dataset", "ann"):
+            (run / "labels.jsonl").write_text(lines.replace('"ben"', f'"{other}"'))
+            assert "Annotators" not in text(write_report([run]))
+
+    def test_people_who_share_no_example(self, tmp_path):
+        run = answered_run(tmp_path)
+        lines = (run / "labels.jsonl").read_text().splitlines(keepends=True)
+        (run / "labels.jsonl").write_text("".join(line for line in lines if re.search('"id": "[de]"', line)))
+        said = text(write_report([run]))
+        assert "No example was labelled by more than one person" in said
+        assert "Alpha is" not in said
+
+    def test_names_of_people_are_escaped(self, tmp_path):
+        run = answered_run(tmp_path)
+        lines = (run / "labels.jsonl").read_text()
+        (run / "labels.jsonl").write_text(lines.replace('"ben"', '"<script>ben"'))
+        assert "<script" not in write_report([run]).read_text()
 
 
 class TestBadInput:

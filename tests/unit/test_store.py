@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 
 from nlp_al.errors import RunError
 from nlp_al.pool import Answer, Query
-from nlp_al.store import Disk, RunDirectory
+from nlp_al.store import LABELLED, MODEL, Disk, RunDirectory
 
 
 def batch(round_: int, names: str) -> list[Query]:
@@ -215,14 +215,21 @@ def model_of(run_dir: Path) -> tuple[float, dict]:
 
 def test_a_model_is_replaced_whole(store):
     for value in (1.0, 2.0):
-        store.swap_model(save(value), {"round": int(value)})
+        store.swap(MODEL, save(value), {"round": int(value)})
         assert model_of(store.path) == (value, {"round": int(value)})
-        assert store.saved_model() == {"round": int(value)}
+        assert store.made_from(MODEL) == {"round": int(value)}
         assert {path.name for path in store.path.iterdir()} == {".lock", "model"}
 
 
+def test_each_folder_has_its_own_place(store):
+    store.swap(MODEL, save(1.0), {"round": 1})
+    store.swap(LABELLED, save(2.0), {"answers": 5})
+    assert model_of(store.path) == (1.0, {"round": 1})
+    assert (store.made_from(MODEL), store.made_from(LABELLED)) == ({"round": 1}, {"answers": 5})
+
+
 def test_without_a_model_there_is_nothing_saved(store):
-    assert store.saved_model() is None
+    assert store.made_from(MODEL) is None
 
 
 @pytest.mark.parametrize(
@@ -235,18 +242,29 @@ def test_without_a_model_there_is_nothing_saved(store):
 )
 def test_a_swap_that_was_cut_short_leaves_one_whole_model(run_dir, cut, left, found):
     with RunDirectory(run_dir) as store:
-        store.swap_model(save(1.0), {"round": 1})
+        store.swap(MODEL, save(1.0), {"round": 1})
     with RunDirectory(run_dir, CutAt(cut)) as store, pytest.raises(PowerCutError):
-        store.swap_model(save(2.0), {"round": 2})
+        store.swap(MODEL, save(2.0), {"round": 2})
     assert {path.name for path in run_dir.glob("model*")} == left
     reopened(run_dir)
     assert {path.name for path in run_dir.glob("model*")} == {"model"}
     assert model_of(run_dir) == (found, {"round": int(found)})
 
 
+def test_a_labelled_set_whose_swap_was_cut_short_is_whole(run_dir):
+    with RunDirectory(run_dir) as store:
+        store.swap(LABELLED, save(1.0), {"answers": 1})
+    for cut, found in (("labelled.old", 1), ("labelled", 2)):
+        with RunDirectory(run_dir, CutAt(cut)) as store, pytest.raises(PowerCutError):
+            store.swap(LABELLED, save(2.0), {"answers": 2})
+        with RunDirectory(run_dir) as store:
+            assert store.made_from(LABELLED) == {"answers": found}
+        assert {path.name for path in run_dir.glob("labelled*")} == {"labelled"}
+
+
 def test_a_model_that_was_put_aside_comes_back_where_the_new_one_is_torn(run_dir):
     with RunDirectory(run_dir) as store:
-        store.swap_model(save(1.0), {"round": 1})
+        store.swap(MODEL, save(1.0), {"round": 1})
     (run_dir / "model").rename(run_dir / "model.old")
     (run_dir / "model.new").mkdir()
     save(2.0)(run_dir / "model.new")
@@ -256,7 +274,7 @@ def test_a_model_that_was_put_aside_comes_back_where_the_new_one_is_torn(run_dir
 
 def test_the_old_model_goes_where_only_its_removal_was_cut_short(run_dir):
     with RunDirectory(run_dir) as store:
-        store.swap_model(save(2.0), {"round": 2})
+        store.swap(MODEL, save(2.0), {"round": 2})
     (run_dir / "model.old").mkdir()
     (run_dir / "model.old" / "config.json").write_text("{}")
     reopened(run_dir)
@@ -270,8 +288,8 @@ def test_a_first_model_that_was_torn_while_it_was_saved_is_none(run_dir):
         raise PowerCutError
 
     with RunDirectory(run_dir) as store, pytest.raises(PowerCutError):
-        store.swap_model(half, {"round": 0})
-    assert reopened(run_dir).saved_model() is None
+        store.swap(MODEL, half, {"round": 0})
+    assert reopened(run_dir).made_from(MODEL) is None
     assert list(run_dir.glob("model*")) == []
 
 
@@ -287,7 +305,7 @@ def test_every_file_of_a_model_is_synced_before_it_is_named(run_dir):
             old.replace(new)
 
     with RunDirectory(run_dir, Noting()) as store:
-        store.swap_model(save(1.0), {})
+        store.swap(MODEL, save(1.0), {})
     at = steps.index(("model.new", "model"))
     assert {"model.safetensors", "config.json", "sub", "model.new", "nlp_al.json.new"} <= set(steps[:at])
     assert steps.index(("nlp_al.json.new", "nlp_al.json")) == at - 1
@@ -300,6 +318,16 @@ def test_a_file_is_replaced_whole_or_not_at_all(run_dir):
         with pytest.raises(PowerCutError):
             store.write_json("final.json", {"round": 2})
         assert store.read_json("final.json") == {"round": 1}
+
+
+def test_a_file_that_is_as_it_should_be_is_not_written_again(run_dir):
+    with RunDirectory(run_dir) as store:
+        store.update("README.md", "é\n")
+    with RunDirectory(run_dir, CutAt("README.md")) as store:
+        store.update("README.md", "é\n")
+        with pytest.raises(PowerCutError):
+            store.update("README.md", "e\n")
+        assert (run_dir / "README.md").read_text(encoding="utf-8") == "é\n"
 
 
 def test_a_line_that_a_hand_has_broken_is_told(run_dir):
@@ -329,7 +357,7 @@ WRITES = {
     "queries.jsonl": lambda store: store.add_queries(batch(1, "bc")),
     "labels.jsonl": lambda store: store.add_answers([Answer("b", "x", "ann")], 0),
     "final.json": lambda store: store.write_json("final.json", {"round": 2}),
-    "model.new": lambda store: store.swap_model(save(2.0), {"round": 2}),
+    "model.new": lambda store: store.swap(MODEL, save(2.0), {"round": 2}),
 }
 
 
@@ -355,7 +383,7 @@ def test_an_error_of_the_disk_is_one_sentence_and_takes_nothing_away(run_dir, na
             lambda: store.add_queries(batch(0, "a")),
             lambda: store.add_answers([Answer("a", "x", "ann")], 0),
             lambda: store.write_json("final.json", {"round": 1}),
-            lambda: store.swap_model(save(1.0), {"round": 1}),
+            lambda: store.swap(MODEL, save(1.0), {"round": 1}),
         ):
             write()
     with RunDirectory(run_dir, Failing(number)) as store, pytest.raises(RunError, match=told.format(name=name)):
@@ -375,7 +403,7 @@ def test_a_disk_that_is_full_while_the_weights_are_saved_is_told_too(store, monk
         raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
 
     with pytest.raises(RunError, match="The disk is full"):
-        store.swap_model(full, {})
+        store.swap(MODEL, full, {})
 
 
 def test_an_error_that_is_not_the_disk_s_is_not_renamed(store):
@@ -385,7 +413,7 @@ def test_an_error_that_is_not_the_disk_s_is_not_renamed(store):
         raise SafetensorError("Error while deserializing header: invalid JSON")
 
     with pytest.raises(SafetensorError):
-        store.swap_model(wrong, {})
+        store.swap(MODEL, wrong, {})
 
 
 def test_a_directory_that_may_not_be_made_is_told(run_dir, monkeypatch):

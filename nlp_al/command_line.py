@@ -114,7 +114,7 @@ def help_text(about: str, only: str | None = None) -> str:
     ]
     lines += _entry("config", "YAML file of settings; those of the command line go over it")
     for f in fields(Config):
-        if f.name in ("dataset", "loop", "stop", "training"):
+        if f.name in ("dataset", "loop", "stop", "training", "push_to_hub"):
             lines += _entries(f.name, f.default)
         else:
             lines += _entry(f.name, f.metadata["help"], f.default)

@@ -39,6 +39,10 @@ class Loop:
     unit: Literal["records", "words"] = about("records or words: what initial, batch and stop.cost count", "records")
     seed: int = about("seed of everything random in the run", 0)
     holdout: float = about("share of each batch drawn at random and never trained on, for an unbiased score", 0.0)
+    aggregation: Literal["majority", "dawid_skene"] = about(
+        "majority or dawid_skene: one label out of several people's; the latter weighs each by estimated error rates",
+        "majority",
+    )
 
     def __post_init__(self) -> None:
         for name, least in (("initial", 0), ("batch", 1), ("rounds", 0), ("seed", 0)):
@@ -122,6 +126,32 @@ class Annotator:
 
 
 @dataclass(frozen=True)
+class PushToHub:
+    """What goes to the Hugging Face Hub at the end of a run."""
+
+    model: str | None = about("repository of the final model, as me/sms-spam; null: it is not pushed")
+    dataset: str | None = about("repository of the labelled set; null: it is not pushed")
+    private: bool = about("whether both must be private; false: what is made anew is public", True)
+
+    def __post_init__(self) -> None:
+        for kind in ("model", "dataset"):
+            name = getattr(self, kind)
+            if name is not None and not _is_repository(name):
+                raise ValueError(f"{kind} is {shown(name)}; it must be the name of a repository, as me/sms-spam.")
+
+
+def _is_repository(name: str) -> bool:
+    from huggingface_hub.errors import HFValidationError
+    from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]  # which it has no list of exports for
+
+    try:
+        validate_repo_id(name)
+    except HFValidationError:
+        return False
+    return "/" in name
+
+
+@dataclass(frozen=True)
 class Config:
     """All that a run depends on."""
 
@@ -142,6 +172,7 @@ class Config:
     stop: Stop = about("", Stop())
     training: Training = about("", Training(arguments=TRAINING_DEFAULTS))
     annotator: Annotator = about("who answers: a name, or {name: ..., parameters, below}", Annotator("oracle"))
+    push_to_hub: PushToHub = about("", PushToHub())
     run_dir: str = about(
         "where the run is kept, and goes on when the command is given again; left out: runs/TASK-STRATEGY-SEED", ""
     )
@@ -182,9 +213,20 @@ def read_config(values: dict[str, Any], base: Path) -> Config:
         stop=build(Stop, values.get("stop"), "stop"),
         training=_training(values.get("training", {})),
         annotator=Annotator(*_named(values.get("annotator", NAMES["annotator"]), "annotator")),
+        push_to_hub=build(PushToHub, values.get("push_to_hub"), "push_to_hub"),
     )
     _check_strategies(config)
-    make_annotator(config.annotator.name, config.annotator.parameters)
+    if config.loop.aggregation == "dawid_skene" and not task.named:
+        raise UserError(
+            f"loop.aggregation is dawid_skene, which needs labels that mean the same for every example; those of "
+            f"{task.name} are positions. Take majority."
+        )
+    annotator = make_annotator(config.annotator.name, config.annotator.parameters)
+    if config.push_to_hub.dataset is not None and annotator.hides_gold:
+        raise UserError(
+            f"push_to_hub.dataset is given, but the annotator is {config.annotator.name}: a simulation labels nothing "
+            "that the data do not bring."
+        )
     run_dir = config.run_dir or f"runs/{config.task}-{config.strategy_name}-{config.loop.seed}"
     return replace(config, run_dir=str(home(run_dir)))
 
@@ -309,6 +351,7 @@ def as_values(config: Config) -> dict[str, Any]:
         "stop": {f.name: getattr(config.stop, f.name) for f in fields(Stop)},
         "training": {**training, **config.training.arguments},
         "annotator": {"name": config.annotator.name, **_told_freely(config.annotator)},
+        "push_to_hub": {f.name: getattr(config.push_to_hub, f.name) for f in fields(PushToHub)},
         "run_dir": config.run_dir,
     }
 
@@ -344,4 +387,8 @@ def parse_arguments(argv: Sequence[str], about: str = "", **preset: Any) -> list
         configs.append(read_config(whole, base))
     if len({config.run_dir for config in configs}) < len(configs):
         raise UserError("Two runs of the sweep would share one run_dir; a --sweep must not list a value twice.")
+    for kind in ("model", "dataset"):
+        named = [name for config in configs if (name := getattr(config.push_to_hub, kind)) is not None]
+        if len(set(named)) < len(named):
+            raise UserError(f"Two runs of the sweep would be pushed to one push_to_hub.{kind}; sweep that too.")
     return configs

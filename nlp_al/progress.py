@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from tqdm import tqdm
@@ -53,9 +54,23 @@ class Progress:
         )
         self._say(told)
 
+    def late(self, rows: int, done: int) -> None:
+        """Rows that are new since the last start. done: how many rounds are over."""
+        if rows:
+            told = f"{rows} rows of train are new since the last start; they are in the pool now."
+            over = " All rounds are done: raise loop.rounds to ask about them; nlp-al predict labels them as they are."
+            self._say(told + (over if done > self.config.loop.rounds else ""))
+
     def one_class(self, only_label: Any, asks: str) -> None:
         """No model yet."""
         self._say(f"      {_known(only_label)}: until a second class turns up, {asks} asks.")
+
+    def chosen(self, strategy: str, note: str) -> None:
+        """What a strategy says of how it chose, told once, whatever its numbers are in later rounds."""
+        kind = re.sub(r"[\d,.]+", "", f"{strategy}: {note}")
+        if note and kind not in self._told:
+            self._told.add(kind)
+            self._say(f"      {strategy}: {note}.")
 
     def waiting(self, round_: int, missing: int, of: int) -> None:
         """Answers of a round that are still to come, told when their number changes."""
@@ -89,6 +104,11 @@ class Progress:
         scores = about.get("test") or about.get("validation") or about.get("holdout") or {}
         told = ", ".join(f"{name} {scores[name]:.4f}" for name in self.task.metrics if name in scores)
         self._say(f"Final model: {model}" + (f" ({told})" if told else ""))
+
+    def labelled(self, rows: int, folder: Any) -> None:
+        """The labelled set is there, where there is one."""
+        if rows:
+            self._say(f"Labelled set: {folder} ({rows} rows)")
 
     def no_final(self, only_label: Any) -> None:
         """There is nothing to fine-tune."""

@@ -25,9 +25,10 @@ TRAINING_DEFAULTS: dict[str, Any] = {
 
 OURS = ("output_dir", "seed", "data_seed", "run_name", "project", "report_to", "remove_unused_columns")
 OURS_PREFIXES = (
-    *("save_", "hub_", "push_to_", "trackio_", "do_", "eval_s", "eval_o", "eval_delay", "logging_dir"),
+    *("save_", "trackio_", "do_", "eval_s", "eval_o", "eval_delay", "logging_dir"),
     *("load_best_", "resume_from_", "metric_for_best_", "greater_is_better"),
 )
+PUSHES = ("hub_", "push_to_")
 
 LEAST: dict[str, float] = {
     "per_device_train_batch_size": 1,
@@ -54,6 +55,8 @@ def checked(values: dict[str, Any], own: Iterable[str]) -> dict[str, Any]:
     made = dict(TRAINING_DEFAULTS)
     for name, value in values.items():
         key = f"training.{name}"
+        if str(name).startswith(PUSHES):
+            raise UserError(f"{key} is not taken: push_to_hub.model says where the final model goes on the Hub.")
         if str(name) in OURS or str(name).startswith(OURS_PREFIXES):
             raise UserError(f"{key} is set by the run itself (run_dir and loop.seed decide); leave it out.")
         if name not in known:

@@ -12,7 +12,7 @@ from nlp_al.processes import processes, shared
 from nlp_al.signals.collector import Scorer
 from nlp_al.signals.features import Encoder
 from nlp_al.signals.loading import load_tokenizer
-from nlp_al.store import RunDirectory
+from nlp_al.store import MODEL, RunDirectory
 from nlp_al.tasks import Task
 from nlp_al.training.frozen import FrozenModel, fit_head
 from nlp_al.training.full import FineTuned, FineTunedEncoder, fine_tune, load_model, scorer_of
@@ -28,7 +28,7 @@ class Fitter:
         self.task = task
         self.encoder = encoder
         self.frozen = config.training.mode == "frozen"
-        self._folder = Path(config.run_dir, "model")
+        self._folder = Path(config.run_dir, MODEL)
 
     def fit(self, labelled: Labelled, round_: int, answers: int, store: RunDirectory | None) -> Scorer:
         """The model of a round; one that was saved and knows its answers is taken as it is."""
@@ -54,7 +54,7 @@ class Fitter:
     ) -> FineTuned | FineTunedEncoder:
         model = fine_tune(source, self.task, labelled, self.config.training, self.config.loop.seed)
         if store is not None:
-            store.swap_model(model.save, self._about(round_, answers))
+            store.swap(MODEL, model.save, self._about(round_, answers))
         processes().wait_for_everyone()
         return model
 
@@ -68,4 +68,4 @@ class Fitter:
         return scorer_of(model, load_tokenizer(source), self.task, training)
 
     def _saved(self, store: RunDirectory | None) -> dict[str, Any] | None:
-        return shared(store.saved_model() if store is not None else None)
+        return shared(store.made_from(MODEL) if store is not None else None)

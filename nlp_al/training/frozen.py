@@ -27,6 +27,10 @@ class FrozenModel:
         self.encoder.encode(examples)
         return examples, [list(range(at, min(at + BLOCK, len(examples)))) for at in range(0, len(examples), BLOCK)]
 
+    def rest(self) -> None:
+        """Leaves the accelerator."""
+        self.encoder.rest()
+
     def rows(self, prepared: Sequence[Any]) -> Rows:
         """The head on the features."""
         assert self.head is not None

@@ -87,6 +87,10 @@ class FineTuned:
         hidden, _ = self.task.pick_rows(self._seen, batch)
         return hidden.float().cpu(), logits.float().cpu(), offsets.cpu()
 
+    def rest(self) -> None:
+        """Leaves the accelerator; `prepare` goes back to it."""
+        self.model.to("cpu")
+
     def save(self, folder: Path) -> None:
         """In the form that transformers loads."""
         self.model.save_pretrained(folder)  # type: ignore[operator]

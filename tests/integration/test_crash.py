@@ -126,7 +126,7 @@ class FaultyDisk(Disk):
             if data:
                 partly(CUTS[self.kill.done](data))
             os.kill(os.getpid(), signal.SIGKILL)
-        self.trace.append((kind, Path(path).resolve().name, data.decode()))
+        self.trace.append((kind, Path(path).resolve().name, data.decode(errors="replace")))
 
 
 # Who answers, and what they were shown; both are kept beside the run directory, as a server would
@@ -389,9 +389,11 @@ def check_equal(run_dir: Path, reference: Path) -> None:
     assert metrics_of(run_dir) == metrics_of(reference)
     assert history_of(run_dir) == history_of(reference)
     assert files_of(run_dir) == files_of(reference)
-    for name in ("final.json", "model/model.safetensors", "model/nlp_al.json"):
+    for name in ("final.json", "model/model.safetensors", "model/nlp_al.json", "model/README.md"):
         if (reference / name).exists():
             assert (run_dir / name).read_bytes() == (reference / name).read_bytes()
+    for path in (reference / "labelled").rglob("*"):
+        assert path.is_dir() or (run_dir / path.relative_to(reference)).read_bytes() == path.read_bytes()
 
 
 def check_pushes(run_dir: Path) -> None:
@@ -443,8 +445,9 @@ def test_the_kill_points_are_many_and_at_every_file(runs: Runs) -> None:
     assert len(found) == len(set(found)) >= 200
     torn = {runs.reference(name)[1][kill.step][1] for name, kill in found if kill.done != "nothing"}
     assert torn >= {"config.yaml.new", "environment.json.new", "queries.jsonl", "labels.jsonl", "metrics.jsonl"}
-    assert torn >= {"nlp_al.json.new", "final.json.new"}
+    assert torn >= {"nlp_al.json.new", "final.json.new", "README.md.new"}
     steps = {tuple(runs.reference(name)[1][kill.step][:2]) for name, kill in found}
+    assert {("rename", "labelled"), ("sync", "train-00000-of-00001.parquet")} <= steps
     assert {("rename", "model"), ("rename", "model.old"), ("sync", "labels.jsonl"), ("sync", "queries.jsonl")} <= steps
 
 
@@ -480,7 +483,9 @@ def test_the_reference_is_worth_comparing_with(runs: Runs) -> None:
     assert (round_, changed["strategy"]) == (2, [{"name": "margin"}, {"name": "badge"}])
     words = read_lines(runs.reference("words")[0] / "queries.jsonl")
     assert {"initial", "badge", "holdout"} == {query["strategy"] for query in words}
-    assert {line["annotator"] for line in answers_of(runs.reference("people")[0])} == {"ann", "bob", "dataset"}
+    people = runs.reference("people")[0]
+    assert {line["annotator"] for line in answers_of(people)} == {"ann", "bob", "dataset"}
+    assert {"README.md", "nlp_al.json", "data"} == {path.name for path in (people / "labelled").iterdir()}
 
 
 def test_after_a_kill_inside_the_swap_transformers_loads_the_model(runs: Runs) -> None:

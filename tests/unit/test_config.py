@@ -9,7 +9,7 @@ from ruamel.yaml import YAML
 
 from nlp_al.annotation import ANNOTATORS
 from nlp_al.command_line import help_text
-from nlp_al.config import Config, Loop, Lora, Stop, Training, as_values, parse_arguments, read_config
+from nlp_al.config import Config, Loop, Lora, PushToHub, Stop, Training, as_values, parse_arguments, read_config
 from nlp_al.errors import UserError
 from nlp_al.source import Dataset
 from nlp_al.strategies import STRATEGIES
@@ -45,7 +45,10 @@ def _in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
             "--looop.batch 3",
             "Unknown key 'looop': did you mean 'loop'? (there are: annotator, dataset, initial, labels",
         ),
-        ("--loop.bach 3", "Unknown key 'loop.bach': did you mean 'batch'? (there are: batch, holdout, initial, rounds"),
+        (
+            "--loop.bach 3",
+            "Unknown key 'loop.bach': did you mean 'batch'? (there are: aggregation, batch, holdout, initial, rounds",
+        ),
         ("--stop.rules x", "Unknown key 'stop.rules': did you mean 'rule'? (there are: cost, rule)."),
         (
             "--dataset.columns.txt x",
@@ -80,6 +83,7 @@ def _in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
         ("--loop.batch 2.0", "loop.batch is 2.0; it must be a whole number."),
         ("--loop.holdout x", "loop.holdout is 'x'; it must be a number."),
         ("--loop.unit tokens", "loop.unit is 'tokens'; it must be records or words."),
+        ("--loop.aggregation mean", "loop.aggregation is 'mean'; it must be majority or dawid_skene."),
         ("--loop [1]", "loop is [1]; it must be a mapping of keys to values."),
         ("--stop.cost x", "stop.cost is 'x'; it must be a number or null."),
         ("--stop.rule x", "stop.rule is 'x'; it must be null."),
@@ -169,6 +173,19 @@ def _in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
             "--dataset.split.dev train",
             "dataset.split is {'dev': 'train'}; it must map train, validation, test to split",
         ),
+        # What goes to the Hub.
+        ("--push_to_hub me/x", "push_to_hub is 'me/x'; it must be a mapping of keys to values."),
+        ("--push_to_hub.modell me/x", "Unknown key 'push_to_hub.modell': did you mean 'model'? (there are: dataset, m"),
+        ("--push_to_hub.private maybe", "push_to_hub.private is 'maybe'; it must be true or false."),
+        ("--push_to_hub.model 5", "push_to_hub.model is 5; it must be text or null."),
+        ("--push_to_hub.model x", "push_to_hub.model is 'x'; it must be the name of a repository, as me/sms-spam."),
+        ("--push_to_hub.model me/x/y", "push_to_hub.model is 'me/x/y'; it must be the name of a repository, as me/sms"),
+        ("--push_to_hub.model 'me/a b'", "push_to_hub.model is 'me/a b'; it must be the name of a repository, as me/"),
+        ("--push_to_hub.dataset me/a--b", "push_to_hub.dataset is 'me/a--b'; it must be the name of a repository, as "),
+        (
+            "--push_to_hub.dataset me/x",
+            "push_to_hub.dataset is given, but the annotator is oracle: a simulation labels nothing that the data do",
+        ),
         # Labels.
         ("--labels x", "labels is 'x'; it must be a list of names, or names with guidelines."),
         ("--labels []", "labels is []; it must be a list of names, or names with guidelines."),
@@ -208,17 +225,33 @@ def test_a_mistake_is_told(argv: str, told: str):
     assert mistake(key, value).startswith(told.replace("{cwd}", str(Path.cwd())))
 
 
+def test_annotators_can_be_weighed_where_labels_have_names():
+    asked = ("--loop.aggregation", "dawid_skene")
+    for task in ("text-classification", "token-classification"):
+        assert config(*asked, "--task", task, "--strategy", "entropy").loop.aggregation == "dawid_skene"
+    assert mistake(*asked, "--task", "response-selection").startswith(
+        "loop.aggregation is dawid_skene, which needs labels that mean the same for every example; those of "
+        "response-selection are positions."
+    )
+
+
 @pytest.mark.parametrize(
     "name",
     [
         *("output_dir", "seed", "data_seed", "run_name", "report_to", "remove_unused_columns", "logging_dir"),
-        *("save_steps", "save_strategy", "push_to_hub", "hub_model_id", "do_train", "eval_strategy", "eval_steps"),
+        *("save_steps", "save_strategy", "do_train", "eval_strategy", "eval_steps"),
         *("load_best_model_at_end", "resume_from_checkpoint"),
     ],
 )
 def test_training_arguments_that_are_ours_are_refused(name):
     told = mistake(f"--training.{name}", "1")
     assert told == f"training.{name} is set by the run itself (run_dir and loop.seed decide); leave it out."
+
+
+@pytest.mark.parametrize("name", ["push_to_hub", "push_to_hub_model_id", "hub_model_id", "hub_private_repo"])
+def test_training_arguments_that_push_are_refused_with_the_place_to_say_it(name):
+    told = mistake(f"--training.{name}", "true")
+    assert told == f"training.{name} is not taken: push_to_hub.model says where the final model goes on the Hub."
 
 
 @pytest.mark.parametrize(
@@ -246,6 +279,10 @@ def test_training_arguments_that_are_ours_are_refused(name):
         (
             ["--sweep.loop.seed", "1,1"],
             "Two runs of the sweep would share one run_dir; a --sweep must not list a value",
+        ),
+        (
+            ["--sweep.loop.seed", "1,2", "--push_to_hub.model", "me/x"],
+            "Two runs of the sweep would be pushed to one push_to_hub.model; sweep that too.",
         ),
         (["--sweep.loop.sed", "1,2"], "Unknown key 'loop.sed': did you mean 'seed'? ("),
     ],
@@ -334,6 +371,12 @@ def test_paths_start_at_the_file_or_where_the_command_is_given(tmp_path: Path):
         assert hub == "hf://datasets/a/b.csv"
 
 
+def test_what_is_pushed_is_private_unless_it_says_otherwise():
+    assert config().push_to_hub == PushToHub(None, None, True)
+    swept = ["--sweep.push_to_hub.model", "me/a,me/b", "--run_dir", "r"]
+    assert [c.push_to_hub.model for c in parse_arguments([*LEAST, *swept])] == ["me/a", "me/b"]
+
+
 def test_a_home_folder_is_meant_by_its_sign(monkeypatch):
     monkeypatch.setenv("HOME", "/home/someone")
     assert config("--run_dir", "~/runs/a").run_dir == "/home/someone/runs/a"
@@ -388,6 +431,8 @@ def test_a_run_directory_is_made_up_where_none_is_named():
         ["--stop.cost", "300", "--loop.unit", "words", "--training.mode", "frozen", "--training.weight_decay", "0.1"],
         ["--dataset.split", "{train: 'train[:80%]'}", "--dataset.delimiter", '"\\t"', "--annotator.noise", "0.2"],
         ["--labels", "[yes, 'null', '1e5']"],
+        ["--push_to_hub.model", "me/x", "--push_to_hub.private", "false"],
+        ["--push_to_hub", "{dataset: me/x, model: me/x}", "--annotator", "jsonl", "--labels", "[a, b]"],
     ],
 )
 def test_a_config_comes_back_from_its_own_yaml(argv):
@@ -402,7 +447,7 @@ def test_a_config_comes_back_from_its_own_yaml(argv):
 def test_help_names_every_key_and_fits_a_terminal():
     text = help_text("What the script does.")
     assert text.startswith("What the script does.\n")
-    expanded = {"dataset": Dataset, "loop": Loop, "stop": Stop, "training": Training}
+    expanded = {"dataset": Dataset, "loop": Loop, "stop": Stop, "training": Training, "push_to_hub": PushToHub}
     keys = ["config", "sweep.KEY"] + [f.name for f in fields(Config) if f.name not in expanded]
     sections = {**expanded, "training.lora": Lora}
     nested = {"arguments", "lora"}

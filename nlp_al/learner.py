@@ -8,27 +8,38 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from nlp_al.annotation import Question, Setting, as_questions, make_annotator
+from nlp_al.annotation import Setting, as_questions, make_annotator
 from nlp_al.bench import Bench, make_pool
+from nlp_al.cards import model_card
 from nlp_al.config import Config, Stage
-from nlp_al.pool import Answer, Example, Query
-from nlp_al.processes import leave, processes, shared
+from nlp_al.errors import RunError
+from nlp_al.hub import push
+from nlp_al.labelled import write_labelled
+from nlp_al.late import note_late
+from nlp_al.pool import HOLDOUT, Answer, Example, Query
+from nlp_al.processes import Bell, free_memory, leave, processes, shared
 from nlp_al.progress import Progress
-from nlp_al.query import as_queries, choose_batch, strategies_of
+from nlp_al.query import as_queries, choose_batch, ranked, strategies_of
+from nlp_al.relabel import changes_of, names_after
 from nlp_al.resume import begin
 from nlp_al.scores import interval, predict, suggest
 from nlp_al.signals import Signals
 from nlp_al.signals.collector import Scorer, collect
-from nlp_al.store import Disk, RunDirectory
+from nlp_al.store import LABELLED, MODEL, Disk, RunDirectory
 from nlp_al.training.fit import Fitter
 
 FALLBACK = Stage("coreset")
 """Asks while there is no second class: what lies farthest from all that was seen is likeliest to be of another one."""
+
+
+ENOUGH, AHEAD = "enough", "ahead"
+"""What people's answers are enough for: to go on, or to choose the next batch while they go on with this one."""
 
 
 class ActiveLearner:
@@ -46,15 +57,17 @@ class ActiveLearner:
         self.annotator = make_annotator(config.annotator.name, config.annotator.parameters)
         self.pool, self.gold = make_pool(config, self.bench, self.annotator)
         self.fitter = Fitter(config, self.task, self.bench.encoder)
+        self.bell = Bell()
         self.progress = Progress(config, self.task, enabled=self.state.is_main_process)
         self.disk = disk
         self.store: RunDirectory | None = None
         self.round = 0
         self.model: Scorer | None = None
         self.only_label: Any = None
+        self._shared = 0
 
     def run(self) -> None:
-        """All rounds that are left, then the final model.
+        """All rounds that are left, then the final model and the labelled set.
 
         Raises:
             UserError: the directory holds another run. RunError: it can't be used.
@@ -64,12 +77,18 @@ class ActiveLearner:
                 self._round()
             if self.config.training.final != "none":
                 self.finish()
+            else:
+                self._hand_over()
 
     # The round
 
     def _round(self) -> None:
         seconds = dict.fromkeys(("fit", "score", "select", "annotate"), 0.0)
-        batch = self.pool.round_queries(self.round) or self._ask(seconds)
+        batch = self.pool.round_queries(self.round)
+        if not batch:
+            batch = self._ask(self.round, seconds)
+        elif self.annotator.ahead_of(len(batch)) is not None:
+            self._rank_again(batch)
         with _timed(seconds, "annotate"):
             self._annotate(batch)
         answers = len(self.pool.answers)
@@ -77,18 +96,20 @@ class ActiveLearner:
             self._fit(self.round, answers)
         self._record(batch, answers, seconds)
 
-    def _ask(self, seconds: dict[str, float]) -> list[Query]:
-        """Chooses the next batch, and puts it on the disk before anyone sees it."""
+    def _ask(self, round_: int, seconds: dict[str, float]) -> list[Query]:
+        """Chooses the batch of a round, and puts it on the disk before anyone sees it."""
         pool = self.pool.unlabelled()
-        stages, name = self._stages()
+        stages, name = self._stages(round_)
         with _timed(seconds, "score"):
             signals = self._signals(pool, stages)
         batch: list[Query] = []
         with _timed(seconds, "select"):
             if signals is not None and pool:
                 holdout = self.config.loop.holdout
-                chosen, held = choose_batch(signals, stages, self._allowance(), holdout, self._generator)
-                batch = as_queries(pool, chosen, held, self.round, name)
+                generator = partial(self._generator, round_=round_)
+                chosen, held = choose_batch(signals, stages, self._allowance(round_), holdout, generator)
+                self.progress.chosen(name, chosen.note)
+                batch = as_queries(pool, chosen, held, round_, name)
             batch = shared(batch)
         self.pool.queries += batch
         if self.store is not None:
@@ -97,20 +118,70 @@ class ActiveLearner:
 
     def _annotate(self, batch: Sequence[Query]) -> None:
         """Waits until enough of the batch is answered; each answer is on the disk as soon as it is here."""
-        questions = self._questions(batch) if self.pool.unanswered(self.round) else []
-        if self.store is not None and self.pool.unanswered(self.round):
-            self.annotator.push(questions)
-        while True:
-            self._pull()
-            missing = len(self.pool.unanswered(self.round))
-            if len(batch) - missing >= self.annotator.enough_of(len(batch)):
-                return
-            self.progress.waiting(self.round, missing, len(batch))
-            time.sleep(self.annotator.seconds_between_pulls)
+        if self._missing():
+            if self.pool.round_queries(self.round + 1) and (self.model is None or self.fitter.frozen):
+                self._fit(self.round, len(self.pool.answers))  # the model that chose them went with its process
+            self._publish([query for query in self.pool.queries if query.round >= self.round])
+        self._pull()
+        if self._enough(batch):
+            return
+        self._rest()
+        while self.bell.after(lambda: self._watched(batch)) == AHEAD:
+            self._share_answers()
+            self._prepare()
+            self._rest()
+        self._share_answers()
 
-    def _questions(self, batch: Sequence[Query]) -> list[Question]:
-        """The batch with what the annotator wishes for; all processes take part in making it."""
-        examples, wants = [self.pool[query.id] for query in batch], self.annotator.wants
+    def _watched(self, batch: Sequence[Query]) -> str:
+        """Takes answers until there are enough of them, or enough to choose the next batch. For the main process."""
+        while not self._enough(batch):
+            if self._time_for_next(batch):
+                return AHEAD
+            self.progress.waiting(self.round, self._missing(), len(batch))
+            time.sleep(self.annotator.seconds_between_pulls)
+            self._take()
+        return ENOUGH
+
+    def _missing(self) -> int:
+        return len(self.pool.unanswered(self.round))
+
+    def _enough(self, batch: Sequence[Query]) -> bool:
+        return len(batch) - self._missing() >= self.annotator.enough_of(len(batch))
+
+    def _time_for_next(self, batch: Sequence[Query]) -> bool:
+        """Whether the next batch is to be chosen now, while this one is answered."""
+        ahead, next_ = self.annotator.ahead_of(len(batch)), self.round + 1
+        if ahead is None or len(batch) - self._missing() < ahead:
+            return False
+        if next_ > self.config.loop.rounds or self.pool.round_queries(next_):
+            return False
+        labels = [label for _, label in self.pool.labelled()]
+        learnable = labels and self.task.only_label(labels) is None
+        return bool(learnable and self._allowance(next_) > 0 and self.pool.unlabelled())
+
+    def _prepare(self) -> None:
+        """Chooses and publishes the next batch with what is known by now, so that nobody has to wait."""
+        self._fit(self.round, len(self.pool.answers))
+        self._publish(self._ask(self.round + 1, dict.fromkeys(("score", "select"), 0.0)))
+
+    def _rank_again(self, batch: Sequence[Query]) -> None:
+        """Orders what is still open of a batch that was chosen ahead by what is known now; nothing is withdrawn."""
+        stages, _ = self._stages(self.round)
+        open_ = [query for query in self.pool.unanswered(self.round) if query.strategy != HOLDOUT]
+        if not open_ or not strategies_of(stages)[-1].needs_model:
+            return
+        signals = self._signals([self.pool[query.id] for query in open_], stages[-1:])
+        order = ranked(signals, stages[-1], self._generator("ranks")) if signals is not None else []
+        places = self.pool.places()
+        free = sorted(places[query.id] for query in open_)
+        moved = {open_[at].id: place for at, place in zip(order, free, strict=True)}
+        if self.store is not None and any(places[name] != place for name, place in moved.items()):
+            self.store.append("reranked.jsonl", [{"round": self.round, "places": moved}])
+        self.pool.moved |= shared(moved)
+
+    def _publish(self, queries: Sequence[Query]) -> None:
+        """Puts questions before the annotators, with what they wish for. All processes take part in making them."""
+        examples, wants = [self.pool[query.id] for query in queries], self.annotator.wants
         guesses, vectors = None, None
         if "suggestion" in wants:
             guesses = suggest(self.model, self.task, examples, self._generator("suggestions"))
@@ -118,7 +189,15 @@ class ActiveLearner:
             self.bench.encoder.encode(examples)
             if self.store is not None and examples:
                 vectors = self.task.embeddings(self.bench.encoder.rows(examples)).tolist()
-        return as_questions(batch, examples, f"model-of-round-{self.round - 1}", guesses, vectors)
+        if self.store is not None and queries:
+            self.annotator.push(as_questions(queries, examples, self.pool.places(), guesses, vectors))
+
+    def _rest(self) -> None:
+        """Gives the accelerator back while people label; the model is on the CPU then."""
+        for model in (self.model, self.bench.encoder):
+            if model is not None:
+                model.rest()
+        free_memory()
 
     def _fit(self, round_: int, answers: int) -> None:
         """Fits on the first `answers` answers; there is no model while only one class has turned up."""
@@ -132,7 +211,7 @@ class ActiveLearner:
             "round": self.round,
             "labelled": len(self.pool.labelled(answers)),
             "answers": answers,
-            "cost": self.pool.cost(self.config.loop.unit),
+            "cost": self.pool.cost(self.config.loop.unit, self.round),
             "strategy": batch[0].strategy if batch else self.config.strategy_name,
             **self._scores(self.model, answers),
             "seconds": {name: round(value, 3) for name, value in seconds.items()},
@@ -145,9 +224,9 @@ class ActiveLearner:
 
     # What a round is made of
 
-    def _stages(self) -> tuple[tuple[Stage, ...], str]:
+    def _stages(self, round_: int) -> tuple[tuple[Stage, ...], str]:
         """The strategies of this round, and what the queries call them."""
-        if self.round == 0:
+        if round_ == 0:
             return (self.config.initial,), "initial"
         if self.model is None and any(strategy.needs_model for strategy in strategies_of(self.config.strategy)):
             self.progress.one_class(self.only_label, FALLBACK.name)
@@ -181,19 +260,33 @@ class ActiveLearner:
                 made = replace(made, **fields)
         return made
 
-    def _allowance(self) -> float:
-        """What this round may cost. What a round could not spend is left to the next."""
+    def _allowance(self, round_: int) -> float:
+        """What a round may cost. What a round could not spend is left to the next."""
         loop, most = self.config.loop, self.config.stop.cost
-        planned = float(loop.initial + loop.batch * self.round)
+        planned = float(loop.initial + loop.batch * round_)
         return max(0.0, (planned if most is None else min(planned, most)) - self.pool.cost(loop.unit))
 
     def _pull(self) -> bool:
         """Takes what has been answered since; whether there was anything."""
-        fresh = shared(self._fresh_answers() if self.store is not None else [])
+        before = len(self.pool.answers)
         if self.store is not None:
-            self.store.add_answers(fresh, self.round)
+            self._take()
+        self._share_answers()
+        return len(self.pool.answers) > before
+
+    def _take(self) -> None:
+        """Puts what has been answered since on the disk. For the main process."""
+        assert self.store is not None
+        fresh = self._fresh_answers()
+        self.store.add_answers(fresh, self.round)
         self.pool.answers += fresh
-        return bool(fresh)
+
+    def _share_answers(self) -> None:
+        """Tells all processes of the answers that the main one has taken since the last time."""
+        fresh = shared(self.pool.answers[self._shared :])
+        if self.store is None:
+            self.pool.answers += fresh
+        self._shared = len(self.pool.answers)
 
     def _fresh_answers(self) -> list[Answer]:
         """What the annotator says that is not known yet. Unknown ids and labels are told, and no answers."""
@@ -244,11 +337,14 @@ class ActiveLearner:
         metrics: list[dict[str, Any]] = []
         if self.store is not None:
             metrics = begin(self.store, self.config, self.bench, self.pool)
-            guidelines = self.task.guidelines(self.config.labels or {})
-            self.annotator.start(
-                Setting(self.task, guidelines, self.store.path, self.gold, self.pool.examples, self.pool.answers)
-            )
-        self.pool.queries, self.pool.answers, metrics = shared((self.pool.queries, self.pool.answers, metrics))
+            if not self.annotator.hides_gold:
+                self.progress.late(note_late(self.store, self.pool.examples, self.task), len(metrics))
+            about = (self.bench.guidelines, self.store.path, self.gold, self.pool.examples, self.pool.answers)
+            self.annotator.start(Setting(self.task, *about, names_after(self.bench.changes)))
+            self.pool.moved = {k: v for line in self.store.lines("reranked.jsonl") for k, v in line["places"].items()}
+        state = (self.pool.queries, self.pool.answers, self.pool.moved, metrics)
+        self.pool.queries, self.pool.answers, self.pool.moved, metrics = shared(state)
+        self._shared = len(self.pool.answers)
         self.round = len(metrics)
         if self.fitter.frozen:
             scored = [example for name in ("validation", "test") for example, _ in self.bench.gold(name)]
@@ -265,32 +361,53 @@ class ActiveLearner:
         return self.round > 0 and (spent or not self.pool.unlabelled())
 
     def finish(self) -> None:
-        """Puts the final model in `model/` and its metrics in `final.json`, unless they are there. Needs `opened`.
+        """Puts the final model in `model/` and the labelled set in `labelled/`, unless they are there. Needs `opened`.
 
         Answers that came after the last round's are taken too.
         """
         if self._pull():
             self._fit(self.round - 1, len(self.pool.answers))
-        answers = len(self.pool.answers)
-        labelled = self.pool.labelled(answers)
         if self.model is None:
             self.progress.no_final(self.only_label)
-            return
-        known = shared(self.store.read_json("final.json") if self.store is not None else None)
+        else:
+            self._finish_model(self.model)
+        self._hand_over()
+
+    def _finish_model(self, last: Scorer) -> None:
+        """The final model, its metrics in `final.json`, and its card, which tells both."""
+        answers = len(self.pool.answers)
+        about = shared(self.store.read_json("final.json") if self.store is not None else None)
         state = {"round": self.round - 1, "answers": answers, "labels": list(self.task.labels)}
-        if known is not None and all(known.get(name) == value for name, value in state.items()):
-            return
-        self.progress.final(len(labelled))
-        model = self.fitter.final(labelled, self.round - 1, answers, self.store, self.model)
-        about = {**state, "labelled": len(labelled), **self._scores(model, answers)}
+        if about is None or any(about.get(name) != value for name, value in state.items()):
+            labelled = self.pool.labelled(answers)
+            self.progress.final(len(labelled))
+            model = self.fitter.final(labelled, self.round - 1, answers, self.store, last)
+            about = {**state, "labelled": len(labelled), **self._scores(model, answers)}
+            if self.store is not None:
+                self.store.write_json("final.json", about)
+                self.progress.finished(about, self.store.path / MODEL)
         if self.store is not None:
-            self.store.write_json("final.json", about)
-            self.progress.finished(about, self.store.path / "model")
+            self.store.update(f"{MODEL}/README.md", model_card(self.config, self.task, self.pool, about))
+
+    def _hand_over(self) -> None:
+        """Leaves the labelled set, and puts what the config says on the Hub."""
+
+        def leave_it() -> str:
+            assert self.store is not None
+            rows = write_labelled(self.store, self.config, self.bench, self.pool)
+            self.progress.labelled(rows, self.store.path / LABELLED)
+            return push(self.store, self.config.push_to_hub)
+
+        wrong = self.bell.after(leave_it)
+        self.state.wait_for_everyone()  # the bell goes with the main process, and the others must have heard it
+        if wrong:
+            raise RunError(wrong)
 
     # Small tools
 
-    def _generator(self, purpose: str) -> torch.Generator:
-        return torch.Generator().manual_seed(derived_seed(self.config.loop.seed, self.round, purpose))
+    def _generator(self, purpose: str, round_: int | None = None) -> torch.Generator:
+        at = self.round if round_ is None else round_
+        return torch.Generator().manual_seed(derived_seed(self.config.loop.seed, at, purpose))
 
 
 def derived_seed(seed: int, round_: int, purpose: str) -> int:
@@ -309,7 +426,8 @@ def run_all(configs: Sequence[Config]) -> None:
     """Many runs in one process; those over the same data and weights share what they can."""
     known: tuple[Any, Bench] | None = None
     for config in configs:
-        what = (config.task, config.task_options, config.model, config.labels, config.dataset)
+        changes = changes_of(Path(config.run_dir))
+        what = (config.task, config.task_options, config.model, config.labels, config.dataset, changes)
         if known is None or known[0] != what:
             known = (what, Bench.of(config))
         ActiveLearner(config, known[1]).run()

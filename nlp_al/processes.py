@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import time
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 import torch
 from accelerate import PartialState
 from accelerate.utils import broadcast_object_list, gather_object, parse_flag_from_env
+from accelerate.utils.memory import clear_device_cache
+
+from nlp_al.errors import RunError
 
 T = TypeVar("T")
 
@@ -22,6 +28,60 @@ def shared(value: T) -> T:
         return value
     found: T = broadcast_object_list([value])[0]
     return found
+
+
+class Bell:
+    """Wakes the other processes when the main one has what it waited for.
+
+    They look at a key-value store meanwhile: no collective is open, so none can time out while people label for days.
+    """
+
+    pause = 0.5
+    """Seconds between two looks."""
+
+    def __init__(self) -> None:
+        self._store: Any = None
+        self._rung = 0
+
+    def after(self, wait: Callable[[], str]) -> str:
+        """What `wait` returns, which the main process alone calls, on every process. All call this together.
+
+        Raises:
+            RunError: on the others, when the main process has gone.
+        """
+        state = processes()
+        if state.num_processes == 1:
+            return wait()
+        if self._store is None:
+            self._store = self._connected(state)
+        self._rung += 1
+        key = f"rung-{self._rung}"
+        if state.is_main_process:
+            said = wait()
+            self._store.set(key, said)
+            return said
+        try:
+            while not self._store.check([key]):
+                time.sleep(self.pause)
+            return str(self._store.get(key).decode())
+        except RuntimeError as error:  # the store lives in the main process
+            raise RunError("The main process has ended.") from error
+
+    @staticmethod
+    def _connected(state: PartialState) -> Any:
+        from torch.distributed import TCPStore  # type: ignore[attr-defined]
+
+        host, made = os.environ["MASTER_ADDR"], None
+        if state.is_main_process:
+            made = TCPStore(host, 0, is_master=True, wait_for_workers=False)
+        port = shared(made.port if made is not None else 0)
+        return made or TCPStore(host, port, is_master=False)
+
+
+def free_memory() -> None:
+    """Gives back what the accelerator holds for nobody."""
+    if processes().device.type != "cpu":
+        clear_device_cache(garbage_collection=True)
 
 
 def leave() -> None:

@@ -46,14 +46,24 @@ def _staged(
 ) -> Selection:
     """Each stage chooses among what the one before it hands on; `left` holds positions in the whole pool."""
     *sieves, last = strategies_of(stages)
+    notes: list[str] = []
     for stage, sieve in zip(stages, sieves, strict=False):
         inside = replace(signals.take(left), cost=None)
-        left = left[sieve.select(inside, stage.keep or 0, generator).indices].sort().values
+        kept = sieve.select(inside, stage.keep or 0, generator)
+        notes.append(kept.note)
+        left = left[kept.indices].sort().values
     found = last.select(signals.take(left), allowance, generator)
     scores = None
     if found.scores is not None:
         scores = torch.full((len(signals),), -torch.inf, dtype=found.scores.dtype).index_copy_(0, left, found.scores)
-    return Selection(left[found.indices], scores)
+    return Selection(left[found.indices], scores, "; ".join(filter(None, (*notes, found.note))))
+
+
+def ranked(signals: Signals, stage: Stage, generator: torch.Generator) -> list[int]:
+    """All positions, those that the stage would ask about first at the front."""
+    (strategy,) = strategies_of([stage])
+    chosen = strategy.select(replace(signals, cost=None), len(signals), generator).indices.tolist()
+    return [*chosen, *sorted(set(range(len(signals))) - set(chosen))]
 
 
 def as_queries(pool: Sequence[Example], chosen: Selection, held: Selection, round_: int, name: str) -> list[Query]:

@@ -3,8 +3,8 @@ file imports argilla.
 
 What bites in Argilla, and what is done about it: a record that is written again loses its metadata unless they are
 written too; spans are counted by the page in UTF-16 and by the server in characters, so characters beyond the basic
-plane are shown as one placeholder each; the client's own reader of answers falls over an answer without values, so
-answers are read as the server sends them.
+plane are shown as one placeholder each; the client's own reader of answers falls over an answer without values, and its
+settings know no descriptions of options, so both are the server's own REST.
 """
 
 from __future__ import annotations
@@ -14,41 +14,36 @@ import logging
 import math
 import os
 import re
-import time
-import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from hashlib import blake2b
 from pathlib import Path
-from typing import Any, ClassVar, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from nlp_al.annotation.base import Annotator, Question, Setting
-from nlp_al.annotation.payload import VECTOR, record
-from nlp_al.errors import RunError, UserError
-from nlp_al.pool import Answer
-from nlp_al.tasks.forms import ANSWER, CHAT, Form
+from nlp_al.annotation.connection import Connection
+from nlp_al.annotation.datasets import EVERYBODY, MAIN, REVIEW, DataSets
+from nlp_al.annotation.payload import record
+from nlp_al.errors import UserError
+from nlp_al.pool import OPEN, Answer
+from nlp_al.tasks.forms import ANSWER, CHAT
 
-T = TypeVar("T")
+if TYPE_CHECKING:
+    from nlp_al.annotation.pages import Page
 
-BULK = 50
-"""Records that are written at a time; while more are written, people wait for the page."""
-
-PAGE = 1000
-"""Records that are read at a time, the most that Argilla gives."""
-
-WAIT = 3.0
-
-PATIENCE = 600.0
-"""Seconds for which a server that does not answer is tried again."""
+NOTE, REPLY = "note", "reply"
+"""The questions in one's own words."""
 
 
-def about(text: str, default: Any, **more: Any) -> Any:
-    """A parameter with its line of --help."""
-    return field(default=default, metadata={"help": text, **more})
+def about(text: str, default: Any, secret: bool = False) -> Any:
+    """A parameter with its line of --help; a secret one is never shown or written."""
+    return field(default=default, repr=not secret, metadata={"help": text, "secret": secret})
 
 
 @dataclass
 class Argilla(Annotator):
-    """Publishes each batch as records of one dataset, and takes the answers of everybody who may annotate in it."""
+    """Publishes each batch as records of a data set, and takes the answers of everybody who may annotate in it."""
 
     api_url: str | None = about(
         "address of a server; null: ARGILLA_API_URL, else one of our own, started if need be", None
@@ -58,20 +53,35 @@ class Argilla(Annotator):
     )
     data: str = about("folder of the server of our own", "argilla")
     port: int = about("port of the server of our own", 6900)
-    annotators: int = about("accounts that it has at least: annotator-1, annotator-2, ...", 1)
+    annotators: int = about("how many people annotate; a server of our own has that many accounts at least", 1)
     workspace: str = about("the workspace whose people may annotate", "nlp-al")
     suggestions: bool = about("whether the model's guess is filled in; faster, and people are drawn towards it", True)
     vectors: bool = about("whether similar records can be looked for", True)
+    notes: bool = about("whether people may write a note beside each answer", False)
+    replies: bool = about("response selection: whether people may write a better reply than all candidates", False)
     min_submitted: int = about("answers that each record waits for", 1)
+    agreement: float = about("share of the records that all annotators answer, to see how far they agree", 0.0)
+    adjudicator: str | None = about("who decides where people disagree: the name of an account, or null", None)
     enough: int | str = about("answered records of a batch, or '90%' of it, after which the run goes on", "100%")
+    ahead: int | str | None = about(
+        "answered records of a batch, or '50%' of it, after which the next batch is chosen with what is known and "
+        "published behind it, so that nobody waits for training; null: not before training",
+        "50%",
+    )
 
     seconds_between_pulls: ClassVar[float] = 2.0
 
     def __post_init__(self) -> None:
         if self.min_submitted < 1:
             raise ValueError(f"min_submitted is {self.min_submitted}; it must be at least 1.")
-        if _share(self.enough) is None:
-            raise ValueError(f"enough is {self.enough!r}; it must be a number of records from 1, or as '90%'.")
+        if not 0.0 <= self.agreement <= 1.0:
+            raise ValueError(f"agreement is {self.agreement}; it must lie between 0 and 1.")
+        if self.agreement and self.annotators < 2:
+            raise ValueError(f"agreement is {self.agreement}, but annotators is {self.annotators}; it takes two.")
+        for name in ("enough", "ahead"):
+            given = getattr(self, name)
+            if given is not None and _share(given) is None:
+                raise ValueError(f"{name} is {given!r}; it must be a number of records from 1, or as '90%'.")
 
     @property
     def wants(self) -> frozenset[str]:
@@ -79,72 +89,95 @@ class Argilla(Annotator):
         wishes = {"suggestion": self.suggestions, "vector": self.vectors}
         return frozenset(name for name, wanted in wishes.items() if wanted)
 
+    @property
+    def decides(self) -> str | None:
+        """The adjudicator."""
+        return self.adjudicator
+
     def enough_of(self, batch: int) -> int:
         """How many answered records of a batch of this size are enough."""
-        whole, share = _share(self.enough) or (0, 0.0)
-        return min(batch, max(1, whole or math.ceil(share * batch)))
+        return _counted(self.enough, batch)
+
+    def ahead_of(self, batch: int) -> int | None:
+        """After how many answered records the next batch is chosen."""
+        return None if self.ahead is None else _counted(self.ahead, batch)
+
+    def needs(self, name: str) -> int:
+        """All annotators' where the record is among those that all answer: known by its id, the same in every start."""
+        return self.annotators if self._asks_all(name) else self.min_submitted
+
+    def _asks_all(self, name: str) -> bool:
+        drawn = int.from_bytes(blake2b(f"agreement {name}".encode(), digest_size=8).digest(), "big") / 2**64
+        return drawn < self.agreement
 
     def start(self, setting: Setting) -> None:
-        """Connects to the server, and goes on with this run's data set where there is one."""
+        """Connects to the server, and goes on with this run's data sets where there are any."""
         super().start(setting)
-        self._form = setting.task.form(setting.examples)
+        task = setting.task
+        self._form = task.form(setting.examples)
+        if self.replies and CHAT not in self._form.fields.values():
+            raise UserError("annotator.replies is for response selection alone; leave it out.")
+        texts = {NOTE: "Note"} if self.notes else {}
+        texts |= {REPLY: "A better reply"} if self.replies else {}
         self._examples = {example.id: example for example in setting.examples}
-        self._answers: list[Answer] = []
         self._seen: dict[tuple[str, str], None] = {(answer.id, answer.annotator): None for answer in setting.answers}
-        self._activity = ""
-        self._told: set[str] = set()
         self._names: dict[str, str] = {}
         self._log_in = ""
         logging.getLogger("argilla.sdk").setLevel(logging.CRITICAL)  # what it says is told here, in a sentence
-        self._client = self._connected()
-        self._page = self._retried(self._known_page)
+        self._server = self._connected()
+        waits = {MAIN: self.min_submitted, EVERYBODY: self.annotators, REVIEW: 1}
+        self._sets = DataSets(self._server, setting, self._form, texts, self.workspace, waits, self.adjudicator)
+        if self.adjudicator is not None and self.adjudicator not in (known := self._sets.people().values()):
+            raise UserError(f"annotator.adjudicator is {self.adjudicator!r}; the users are {', '.join(known)}.")
 
     def push(self, questions: Sequence[Question]) -> None:
-        """Writes the records, over those of the same ids: what was answered stays."""
-        if self._page is None:
-            self._page = self._retried(lambda: self._new_page(questions[0].vector))
-        question_id = str(self._page.questions[ANSWER].id)
-        records = [record(question, self.setting.task, self._form, question_id) for question in questions]
-        for at in range(0, len(records), BULK):
-            self._send(f"/api/v1/datasets/{self._page.id}/records/bulk", {"items": records[at : at + BULK]})
-        url = f"{self._client.api_url.rstrip('/')}/dataset/{self._page.id}/annotation-mode"
-        print(f"{len(questions)} questions wait at {url}{self._log_in}", flush=True)
+        """Adds the records that are not there yet; of the others only the place in the order of asking may change."""
+        told = []
+        for kind, asked in self._by_kind(questions).items():
+            page = self._sets.page(kind, asked[0].vector)
+            new = page.write([self._record(page, question) for question in asked])
+            of_all = f", for all {self.annotators} annotators," if kind == EVERYBODY else ""
+            told += [f"{new} questions{of_all} wait at {page.url}"] if new else []
+        if told:
+            print(f"{', '.join(told)}{self._log_in}", flush=True)
 
     def pull(self) -> list[Answer]:
-        """Every answer as it is now, by record and person."""
-        if self._page is None:
-            return []
-        page = f"/api/v1/datasets/{self._page.id}"
-        activity = self._get(page)["last_activity_at"]  # before reading: what comes meanwhile shows at the next pull
-        if activity != self._activity:
-            self._answers = self._with_retracted([answer for one in self._records(page) for answer in self._read(one)])
-            self._activity = activity
-        return list(self._answers)
+        """Every answer as it is now, by record and person; where people disagree the adjudicator is asked."""
+        records = self._sets.answered()
+        found = {(answer.id, answer.annotator): answer for one in records for answer in self._read(one)}
+        if self.adjudicator is not None:
+            rounds = {one["external_id"]: one["metadata"]["round"] for one in records}
+            self._ask_adjudicator(list(found.values()), rounds)
+        return self._with_retracted(list(found.values()))
+
+    def _by_kind(self, questions: Sequence[Question]) -> dict[str, list[Question]]:
+        kinds: dict[str, list[Question]] = {}
+        for question in questions:
+            kind = EVERYBODY if self._asks_all(question.example.id) else MAIN
+            kinds.setdefault(kind, []).append(question)
+        return kinds
+
+    def _record(self, page: Page, question: Question) -> dict[str, Any]:
+        return record(question, self.setting.task, self._form, page.questions[ANSWER])
 
     # Reading
-
-    def _records(self, page: str) -> Iterator[dict[str, Any]]:
-        offset, items = 0, [dict[str, Any]()] * PAGE
-        while len(items) == PAGE:
-            items = self._get(f"{page}/records", include="responses", limit=PAGE, offset=offset)["items"]
-            offset += PAGE
-            yield from items
 
     def _read(self, found: dict[str, Any]) -> Iterator[Answer]:
         """The answers of a record that stand for labels, or for none on purpose."""
         example = self._examples.get(found["external_id"])
-        for response in found.get("responses") or () if example is not None else ():
+        for response in found["responses"] if example is not None else ():
             assert example is not None
-            given = (response["values"] or {}).get(ANSWER, {}).get("value")
-            who, label = self._name(response["user_id"]), None
+            values = {name: one["value"] for name, one in (response["values"] or {}).items()}
+            given, who, label = values.get(ANSWER), self._name(response["user_id"]), None
             if response["status"] == "submitted":
                 try:
                     empty: list[Any] | None = [] if self._form.kind != "label" else None
                     label = self.setting.task.from_form(empty if given is None else given, example)
                 except UserError as error:
-                    self._tell(f"{who} answered {example.id!r} with {given!r}, which is passed over: {error}")
+                    self._server.tell(f"{who} answered {example.id!r} with {given!r}, which is passed over: {error}")
                     continue
-            yield Answer(example.id, label, who, response["status"])
+            words = {name: values[name] for name in (NOTE, REPLY) if values.get(name)}
+            yield Answer(example.id, label, who, response["status"], **words)
 
     def _with_retracted(self, found: list[Answer]) -> list[Answer]:
         """Adds what people once answered and have taken back since."""
@@ -156,100 +189,37 @@ class Argilla(Annotator):
 
     def _name(self, user: str) -> str:
         if user not in self._names:
-            self._names = {one["id"]: one["username"] for one in self._get("/api/v1/users")["items"]}
+            self._names = self._sets.people()
         return self._names.get(user, user)
 
-    # The data set
+    def _ask_adjudicator(self, answers: Sequence[Answer], rounds: Mapping[str, int]) -> None:
+        """Publishes for the adjudicator what people have answered differently, once all who are to answer it have.
 
-    @property
-    def _note(self) -> Path:
-        return self.setting.run_dir / "argilla.json"
-
-    def _known_page(self) -> Any:
-        """The data set that this run has published, None where it has not."""
-        if not self._note.exists():
-            return None
-        known = json.loads(self._note.read_text(encoding="utf-8"))
-        if known["url"] != self._client.api_url:
-            raise UserError(
-                f"This run was published at {known['url']}, not at {self._client.api_url}; give that api_url, or move "
-                f"{self._note} away to publish it anew here."
-            )
-        for found in self._client.datasets:
-            if str(found.id) == known.get("id") or (found.name == known["dataset"] and "id" not in known):
-                return self._whole(found)
-        if "id" not in known:  # the process ended before it had made what it had named
-            return None
-        raise RunError(
-            f"The data set {known['dataset']!r} is gone from {self._client.api_url}. All answers that came are in "
-            f"{self.setting.run_dir / 'labels.jsonl'}; move {self._note} away to publish the present batch anew."
-        )
-
-    def _whole(self, found: Any) -> Any:
-        """A data set that was published; one that was left half made is taken away."""
-        if self._get(f"/api/v1/datasets/{found.id}")["status"] == "ready":
-            self._write_note(found.name, str(found.id))
-            self._check_labels(found)
-            return found
-        found.delete()
-        return None
-
-    def _check_labels(self, page: Any) -> None:
-        """Argilla fixes the labels of a data set when it is published."""
-        questions = self._get(f"/api/v1/datasets/{page.id}/questions")["items"]
-        known = {option["value"] for one in questions for option in one["settings"].get("options", ())}
-        new = [name for name in self._form.options if name not in known]
-        if new:
-            raise UserError(
-                f"labels has {new[0]!r}, which the data set at {self._client.api_url} was published without, and "
-                f"Argilla takes no more; move {self._note} away to publish the present batch anew with it."
-            )
-
-    def _new_page(self, vector: Sequence[float] | None) -> Any:
-        import argilla as rg
-
-        form = self._form
-        workspaces = {one.name: one for one in self._client.workspaces}
-        if self.workspace not in workspaces:
-            known = ", ".join(map(repr, workspaces)) or "none"
-            raise UserError(f"annotator.workspace is {self.workspace!r}; the workspaces there are {known}.")
-        name = (
-            f"{re.sub('[^A-Za-z0-9_-]+', '-', self.setting.run_dir.name).strip('-_') or 'run'}-{uuid.uuid4().hex[:6]}"
-        )
-        self._write_note(name)
-        settings = rg.Settings(
-            guidelines=self._guidelines(),
-            fields=[_field(rg, name, kind) for name, kind in form.fields.items()],
-            questions=[_question(rg, form)],
-            metadata=[
-                rg.IntegerMetadataProperty("round"),
-                rg.IntegerMetadataProperty("rank"),
-                rg.FloatMetadataProperty("score"),
-                rg.TermsMetadataProperty("strategy"),
-                rg.TermsMetadataProperty("why"),
-            ],
-            vectors=[rg.VectorField(VECTOR, dimensions=len(vector))] if vector is not None else [],
-            distribution=rg.TaskDistribution(min_submitted=self.min_submitted),
-        )
-        made = rg.Dataset(
-            name=name, workspace=workspaces[self.workspace], settings=settings, client=self._client
-        ).create()
-        self._write_note(name, str(made.id))
-        return made
-
-    def _guidelines(self) -> str:
-        lines = [f"- **{name}**" + (f": {text}" if text else "") for name, text in self.setting.labels.items()]
-        return "\n".join(["Choose what fits. Discard what nobody can decide.", "", *lines])
-
-    def _write_note(self, name: str, ident: str | None = None) -> None:
-        note = {"url": self._client.api_url, "dataset": name, **({"id": ident} if ident else {})}
-        fresh = self._note.with_suffix(".new")
-        fresh.write_text(json.dumps(note) + "\n", encoding="utf-8")
-        fresh.replace(self._note)
+        So an adjudicator who is one of them is not asked twice.
+        """
+        said: dict[str, Counter[str]] = {}
+        for answer in answers:
+            if answer.status == "submitted":
+                said.setdefault(answer.id, Counter())[json.dumps(answer.label)] += 1
+        final = Counter(answer.id for answer in answers if answer.status not in OPEN)
+        differ = [name for name, votes in said.items() if len(votes) > 1 and final[name] >= self.needs(name)]
+        decided = {answer.id for answer in answers if answer.annotator == self.adjudicator}
+        asked = self._sets.asked(REVIEW)
+        open_ = [name for name in differ if name not in decided and name not in asked]
+        if not open_:
+            return
+        page = self._sets.page(REVIEW, None)
+        questions = [
+            Question(self._examples[name], rounds[name], at, why="disagreement", place=len(asked) + at)
+            for at, name in enumerate(open_)
+        ]
+        page.write([self._record(page, question) for question in questions])
+        count = f"{len(open_)} disagreements wait" if len(open_) > 1 else "1 disagreement waits"
+        print(f"      {count} for {self.adjudicator} at {page.url}", flush=True)
 
     # The server
 
-    def _connected(self) -> Any:
+    def _connected(self) -> Connection:
         try:
             import argilla as rg
         except ImportError as error:
@@ -262,7 +232,7 @@ class Argilla(Annotator):
             raise UserError(
                 f"annotator.api_key is missing: give the key of an owner or admin of {url}, or ARGILLA_API_KEY."
             )
-        return self._retried(lambda: rg.Argilla(api_url=url, api_key=key))
+        return Connection(lambda: rg.Argilla(api_url=url, api_key=key).http_client, url.rstrip("/"))
 
     def _own_server(self) -> tuple[str, str]:
         from nlp_al.argilla_server.accounts import told
@@ -277,86 +247,15 @@ class Argilla(Annotator):
         self._log_in = f"; log in as annotator-1, or as one of nlp-al server user list --data {self.data}"
         return running.url, home.api_key()
 
-    def _get(self, path: str, **params: Any) -> Any:
-        return self._retried(lambda: _checked(self._client.http_client.get(path, params=params)).json())
 
-    def _send(self, path: str, body: Any) -> None:
-        self._retried(lambda: _checked(self._client.http_client.put(path, json=body)))
-
-    def _retried(self, ask: Callable[[], T]) -> T:
-        """What the server says; while it is away it is asked again, for `PATIENCE` seconds."""
-        import argilla as rg
-        import httpx
-
-        end = time.monotonic() + PATIENCE
-        trouble: Exception
-        while True:
-            try:
-                return ask()
-            except (httpx.HTTPError, rg._exceptions.ArgillaError) as error:
-                trouble = error
-                told = _told(error)
-            if told is not None:
-                raise told from trouble
-            if time.monotonic() > end:
-                raise RunError(f"Argilla has not answered for {PATIENCE / 60:.0f} minutes ({trouble}).") from trouble
-            self._tell(f"Argilla does not answer ({type(trouble).__name__}); trying again.")
-            time.sleep(WAIT)
-
-    def _tell(self, text: str) -> None:
-        if text not in self._told:
-            self._told.add(text)
-            print(f"      {text}", flush=True)
-
-
-def _share(enough: int | str) -> tuple[int, float] | None:
+def _share(count: int | str) -> tuple[int, float] | None:
     """(records, share), one of them 0; None where it is neither."""
-    if isinstance(enough, int):
-        return (enough, 0.0) if enough > 0 else None
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*%", enough.strip())
+    if isinstance(count, int):
+        return (count, 0.0) if count > 0 else None
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*%", count.strip())
     return (0, float(found[1]) / 100) if found and 0 < float(found[1]) <= 100 else None
 
 
-def _field(rg: Any, name: str, kind: str) -> Any:
-    title = name.replace("_", " ").capitalize()
-    return (rg.ChatField if kind == CHAT else rg.TextField)(name, title=title, use_markdown=False)
-
-
-def _question(rg: Any, form: Form) -> Any:
-    if form.kind == "spans":
-        text = next(iter(form.fields))
-        return rg.SpanQuestion(ANSWER, field=text, labels=form.options, title="Entities")
-    kind = rg.LabelQuestion if form.kind == "label" else rg.MultiLabelQuestion
-    title = "Which candidate fits?" if CHAT in form.fields.values() else "Label"
-    return kind(ANSWER, labels=form.options, title=title)
-
-
-def _checked(reply: Any) -> Any:
-    reply.raise_for_status()
-    return reply
-
-
-def _told(error: BaseException) -> UserError | RunError | None:
-    """What the user can do about an error of the server, None where it may pass."""
-    import httpx
-
-    deepest, status = error, 0  # the client wraps errors in others, which have a status of their own making
-    while True:
-        if isinstance(deepest, httpx.TransportError):
-            return None
-        status = getattr(deepest, "status_code", 0) or getattr(
-            getattr(deepest, "response", None), "status_code", status
-        )
-        if deepest.__cause__ is None:
-            break
-        deepest = deepest.__cause__
-    if status == 401:
-        return UserError("Argilla refuses the key: annotator.api_key, or ARGILLA_API_KEY, is none of this server.")
-    if status == 403:
-        return UserError("The user of annotator.api_key may not do this; take the key of an owner or admin.")
-    if status == 404:
-        return RunError("The data set of this run is gone from Argilla; all answers that came are in labels.jsonl.")
-    if status in (408, 429) or status >= 500:
-        return None
-    said = " ".join(str(deepest).split())[:300]
-    return RunError(f"Argilla refused it ({status or type(error).__name__}): {said}")
+def _counted(count: int | str, batch: int) -> int:
+    whole, share = _share(count) or (0, 0.0)
+    return min(batch, max(1, whole or math.ceil(share * batch)))

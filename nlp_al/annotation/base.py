@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
@@ -18,7 +18,8 @@ class Question:
     """One example that somebody is asked about; rank 0 is the most wanted of its round.
 
     strategy: what chose it, and why in a word. suggestion: the label that the model would give, with its probability (a
-    list where the label has parts), and which model that is. vector: what similar examples are found by.
+    list where the label has parts), and which model that is. vector: what similar examples are found by. place: in the
+    order of asking, over all rounds.
     """
 
     example: Example
@@ -31,12 +32,13 @@ class Question:
     confidence: float | list[float] | None = None
     agent: str | None = None
     vector: list[float] | None = None
+    place: int = 0
 
 
 def as_questions(
     batch: Sequence[Query],
     examples: Sequence[Example],
-    agent: str,
+    places: Mapping[str, int],
     guesses: Sequence[tuple[Any, Any]] | None = None,
     vectors: Sequence[list[float]] | None = None,
 ) -> list[Question]:
@@ -46,8 +48,8 @@ def as_questions(
         guess, sure = guesses[at] if guesses and query.strategy != HOLDOUT else (None, None)
         vector = vectors[at] if vectors else None
         why = _why(query.strategy)
-        question = (example, query.round, query.rank, query.score, query.strategy, why, guess, sure, agent, vector)
-        made.append(Question(*question))
+        about = (query.round, query.rank, query.score, query.strategy, why, guess, sure)
+        made.append(Question(example, *about, f"model-of-round-{query.round - 1}", vector, places[example.id]))
     return made
 
 
@@ -60,7 +62,8 @@ def _why(strategy: str) -> str:
 @dataclass(frozen=True)
 class Setting:
     """What an annotator may know: the task, its labels with guidelines, the run's directory, gold labels by id, the
-    examples that may be asked about, and what was answered before this process began.
+    examples that may be asked about, what was answered before this process began, and what labels that were renamed are
+    called now.
     """
 
     task: Task
@@ -69,15 +72,17 @@ class Setting:
     gold: dict[str, Any] = field(default_factory=dict)
     examples: Sequence[Example] = ()
     answers: Sequence[Answer] = ()
+    renamed: Mapping[str, str] = field(default_factory=dict)
 
 
 class Annotator(ABC):
     """Two methods, called by the learner alone. Subclasses are dataclasses; their fields are the config's parameters.
 
-    The learner pushes a batch, then pulls until each of its examples has an answer; after a crash it pushes the same
-    batch again. So `push` must take a batch that it has seen, and `pull` may repeat answers: the learner keeps what is
-    new. seconds_between_pulls: how long the learner waits when answers are still missing. hides_gold: whether gold
-    labels of the train split are answers to be asked for (a simulation), not labels to start from.
+    The learner pushes a batch, then pulls until each of its examples has an answer; after a crash, or where the order
+    of asking has changed, it pushes the same batch again. So `push` must take questions that it has seen, of which only
+    the place may be another, and `pull` may repeat answers: the learner keeps what is new. seconds_between_pulls: how
+    long the learner waits when answers are still missing. hides_gold: whether gold labels of the train split are
+    answers to be asked for (a simulation), not labels to start from.
     """
 
     seconds_between_pulls: ClassVar[float] = 2.0
@@ -92,6 +97,22 @@ class Annotator(ABC):
     def enough_of(self, batch: int) -> int:
         """How many answers to a batch of this size are enough to go on."""
         return batch
+
+    @property
+    def decides(self) -> str | None:
+        """The person whose submitted answer holds alone, whatever the others say; None: there is none."""
+        return None
+
+    def needs(self, name: str) -> int:
+        """How many people's answers the question about this id waits for.
+
+        All processes ask, and `nlp-al status` asks one that was never started: parameters and id alone must tell.
+        """
+        return 1
+
+    def ahead_of(self, batch: int) -> int | None:
+        """After how many answers to a batch of this size the next is chosen and pushed; None: not while it waits."""
+        return None
 
     def start(self, setting: Setting) -> None:
         """Called once before the first push."""

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Any
 
 from nlp_al.annotation.base import Question
 from nlp_al.tasks import Task
-from nlp_al.tasks.forms import Form
+from nlp_al.tasks.forms import CHAT, Form
 
 VECTOR = "embedding"
 
-METADATA = ("round", "rank", "score", "strategy", "why")
+METADATA = {"round": "integer", "rank": "integer", "score": "float", "strategy": "terms", "why": "terms"}
+"""What a record says about itself beside its fields. rank: its place in the order of asking, over all rounds."""
 
 PLACEHOLDER = "\u25af"
 ASTRAL = re.compile("[\U00010000-\U0010ffff]")
+
+LONGEST = 1000
+"""Characters that Argilla takes as the description of an option."""
 
 NO_HTML = re.compile(r"<(?=[A-Za-z/!?])|&(?=[A-Za-z#])|\r|\x00")
 """What begins a tag or an entity, and what HTML reads as another number of characters."""
@@ -22,11 +27,30 @@ NO_HTML = re.compile(r"<(?=[A-Za-z/!?])|&(?=[A-Za-z#])|\r|\x00")
 HARMLESS = {"<": "\uff1c", "&": "\uff06", "\r": " ", "\x00": PLACEHOLDER}
 
 
+def field_settings(kind: str) -> dict[str, Any]:
+    """Those of a field that shows a text or a chat."""
+    return {"type": "chat" if kind == CHAT else "text", "use_markdown": False}
+
+
+def question_settings(form: Form, guidelines: Mapping[str, str]) -> tuple[str, dict[str, Any]]:
+    """Title and settings of the question that a form asks. guidelines: what is said of an option that one points at."""
+    options: list[dict[str, Any]] = [{"value": value, "text": text} for value, text in form.options.items()]
+    for option in options:
+        if said := guidelines.get(option["value"]):
+            option["description"] = said[:LONGEST]
+    if form.kind == "spans":
+        return "Entities", {"type": "span", "field": next(iter(form.fields)), "options": options}
+    kind = "label_selection" if form.kind == "label" else "multi_label_selection"
+    title = "Which candidate fits?" if CHAT in form.fields.values() else "Label"
+    return title, {"type": kind, "options": options}
+
+
 def record(question: Question, task: Task, form: Form, question_id: str) -> dict[str, Any]:
-    """All of it each time that it is written: what is left out of the metadata would be lost."""
+    """All of it: what is left out of the metadata when a record is written again would be lost."""
     example = question.example
     shown = {name: harmless(value, form.kind == "spans") for name, value in task.shown(example.inputs).items()}
-    metadata = {name: getattr(question, name) for name in METADATA if getattr(question, name) is not None}
+    about = {name: getattr(question, "place" if name == "rank" else name) for name in METADATA}
+    metadata = {name: value for name, value in about.items() if value not in (None, "")}
     vectors = {"vectors": {VECTOR: question.vector}} if question.vector is not None else {}
     suggestions = guesses(question, task, question_id)
     return {"external_id": example.id, "fields": shown, "metadata": metadata, "suggestions": suggestions, **vectors}

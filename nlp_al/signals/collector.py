@@ -7,7 +7,7 @@ the number of processes changes no arithmetic.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Protocol
 
 import torch
@@ -15,8 +15,9 @@ import torch
 from nlp_al.decisions import Decisions
 from nlp_al.pool import Example
 from nlp_al.processes import gathered, processes
-from nlp_al.signals import Signals
-from nlp_al.signals.merging import Batches, merge, ordered
+from nlp_al.signals import OF_MEMBERS, Signals
+from nlp_al.signals.merging import Batches, merge, ordered, together
+from nlp_al.signals.sampled import Running
 from nlp_al.tasks import Rows, Task
 
 
@@ -31,6 +32,21 @@ class Scorer(Protocol):
 
     def rows(self, prepared: Sequence[Any]) -> Rows:
         """One forward over a batch, on the CPU."""
+
+    def rest(self) -> None:
+        """Leaves the accelerator; the next pass goes back to it."""
+
+
+class Committee(Scorer, Protocol):
+    """A scorer with several members, which say more than one thing of a batch.
+
+    plain: whether its `rows` are those of the fitted model, so that all fields can come out of one pass.
+    """
+
+    plain: bool
+
+    def members(self, prepared: Sequence[Any], rows: Callable[[], Rows]) -> Iterator[Rows]:
+        """What each member makes of a batch, one after the other. rows: the scorer's own, computed at most once."""
 
 
 class Pass:
@@ -56,6 +72,11 @@ class Pass:
             self._decisions = self.task.decisions(rows)
         return self._decisions
 
+    def members(self, batch: Sequence[Any]) -> Iterator[Decisions]:
+        """The distributions of each member of a committee."""
+        committee: Any = self._scorer
+        return map(self.task.decisions, committee.members(batch, lambda: self.rows(batch)))
+
 
 Provider = Callable[[Pass, Sequence[Any], torch.Generator], Signals]
 
@@ -64,6 +85,21 @@ def probs(model: Pass, batch: Sequence[Any], generator: torch.Generator) -> Sign
     """probs, offsets and options."""
     decisions = model.decisions(batch)
     return Signals(probs=decisions.probs, offsets=decisions.offsets, options=decisions.options)
+
+
+def sampled(model: Pass, batch: Sequence[Any], generator: torch.Generator) -> Signals:
+    """Statistics over the members of a committee; each goes when the next comes."""
+    running = Running()
+    for decisions in model.members(batch):
+        running.add(decisions)
+    return Signals(sampled=running.result(), offsets=decisions.offsets, options=decisions.options)
+
+
+def passes(model: Pass, batch: Sequence[Any], generator: torch.Generator) -> Signals:
+    """What each member of a committee says."""
+    members = list(model.members(batch))
+    held = torch.stack([decisions.probs for decisions in members])
+    return Signals(passes=held, offsets=members[0].offsets, options=members[0].options)
 
 
 def embeddings(model: Pass, batch: Sequence[Any], generator: torch.Generator) -> Signals:
@@ -88,6 +124,8 @@ def outside(model: Pass, batch: Sequence[Any], generator: torch.Generator) -> Si
 
 PROVIDERS: dict[str, Provider] = {
     "probs": probs,
+    "sampled": sampled,
+    "passes": passes,
     "embeddings": embeddings,
     "gradients": gradients,
     "transitions": transitions,
@@ -122,6 +160,30 @@ def collect(
     whole = found.all()
     del found
     return _gather(whole, scorer.sharded)
+
+
+def collect_members(
+    scorer: Scorer,
+    committees: Iterable[Committee],
+    examples: Sequence[Example],
+    wanted: Iterable[str],
+    generator: torch.Generator,
+) -> Signals | None:
+    """As `collect`, with fields of the members of all committees, which come and go one after the other.
+
+    Statistics are left out where the passes are wanted, which they can be taken from.
+    """
+    plain = set(wanted) - OF_MEMBERS
+    name = "passes" if "passes" in set(wanted) else "sampled"
+    found: Signals | None = None
+    for committee in committees:
+        own = plain if committee.plain else set()
+        plain = plain - own
+        part = collect(committee, examples, {name, *own}, generator)
+        if part is not None:
+            found = part if found is None else merge([found, part, together(found, part)])
+    rest = collect(scorer, examples, plain, generator) if plain else None
+    return found if found is None or rest is None else merge([found, rest])
 
 
 def _gather(found: list[tuple[list[int], Signals]], sharded: bool) -> Signals | None:

@@ -167,6 +167,10 @@ class Encoder:
     def begin(self, count: int) -> None:
         """Called before units are read."""
 
+    def rest(self) -> None:
+        """Leaves the accelerator; the next unit that is read takes the model back to it."""
+        self.model.to("cpu")
+
     def _keys_of(self, example: Example) -> list[bytes]:
         """A key for each unit."""
         units = self.task.units(example.inputs)
@@ -238,6 +242,11 @@ class Pretrained(Encoder):
         kept = {name: value for name, value in tokenizer.items() if name not in ("truncation", "padding")}
         what = json.dumps([self.weights, kept, self.task.name, self.task.reading()])
         return FeatureStore(cache_root() / "features" / hashlib.blake2b(what.encode(), digest_size=12).hexdigest())
+
+    def rest(self) -> None:
+        """As all encoders, where it was loaded at all."""
+        if "_loaded" in vars(self):
+            super().rest()
 
     def begin(self, count: int) -> None:
         """Says why the first round takes longer."""

@@ -114,14 +114,15 @@ def test_a_run_leaves_what_the_contract_names(values, mode):
     # Nothing that a person could not open in an editor, but for the weights; a pickle begins with its protocol, a
     # zipped one with PK.
     for name, data in contents(run_dir).items():
-        assert Path(name).suffix in {".yaml", ".json", ".jsonl", ".safetensors", ".txt"} or name == ".lock"
+        assert Path(name).suffix in {".yaml", ".json", ".jsonl", ".safetensors", ".txt", ".md"} or name == ".lock"
         assert not data.startswith((b"\x80", b"PK"))
 
 
 def test_the_config_is_kept_with_its_defaults(values):
     given = values(loop={"rounds": 0})
     kept = YAML(typ="safe").load(run(given) / "config.yaml")
-    assert kept["loop"] == {"initial": 10, "batch": 5, "rounds": 0, "unit": "records", "seed": 0, "holdout": 0.0}
+    told = {"initial": 10, "batch": 5, "rounds": 0, "unit": "records", "seed": 0, "holdout": 0.0}
+    assert kept["loop"] == {**told, "aggregation": "majority"}
     assert kept["strategy"] == {"name": "margin"}
     assert kept["dataset"]["data_files"] == given["dataset"]["data_files"]
     assert read_config(kept, Path("/")) == read_config(given, Path("/"))

@@ -10,6 +10,7 @@ import random
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import fields, replace
+from functools import partial
 from typing import Any, NoReturn
 
 import numpy as np
@@ -18,7 +19,8 @@ from torch import Tensor
 
 from nlp_al import selection
 from nlp_al.decisions import Decisions, owners
-from nlp_al.signals import OPTIONAL, Gradients, SignalError, Signals, residual
+from nlp_al.signals import OPTIONAL, PER_DECISION, Gradients, SignalError, Signals, residual
+from nlp_al.signals.sampled import Sampled, statistics
 from nlp_al.strategies import Selection, Strategy, make_strategy
 from nlp_al.strategies.base import SHAPES
 
@@ -26,6 +28,7 @@ _WIDTH = 6
 _POOL = 24
 _LABELLED = 6
 _UNDECIDED = 3
+_MEMBERS = 5
 _TAGGING = torch.zeros(5, 4)  # outside, beginning and inside of one kind, beginning of another
 _TAGGING[[0, 3, 4], 2] = -torch.inf  # inside follows on its own kind alone
 
@@ -106,12 +109,24 @@ def synthetic_signals(
         gradients = Gradients(yes - (yes > 0.5).float(), embeddings, torch.arange(n + 1))
     else:
         gradients = Gradients(residual(probs), embeddings, offsets)
+    passes = _members_of(probs, options, torch.Generator().manual_seed(seed + 2))
+    drawn = torch.randn(n, _WIDTH, generator=torch.Generator().manual_seed(seed + 3)).relu()
+    sampled = statistics(Decisions(member, offsets, options) for member in passes)
+    if options is not None:
+        passes = torch.where(valid, passes, logits)
+        # Votes are counted of options alone.
+        rubbish = {"mean": logits.double(), "squares": logits.double()}
+        sampled = sampled.each(lambda name, held: torch.where(valid, held, rubbish[name]) if name in rubbish else held)
     return Signals(
         probs=probs,
         offsets=offsets,
         options=options,
+        sampled=sampled,
+        passes=passes,
         embeddings=embeddings,
         pretrained=normal(n),
+        surprisal=drawn,
+        masked_surprisal=drawn + drawn.sign(),
         gradients=gradients,
         cost=between(1, 9) if cost else None,
         askable=decided,
@@ -119,6 +134,14 @@ def synthetic_signals(
         outside=0 if shape == "sequence" else None,
         labelled=synthetic_signals(shape, labelled, seed + 1, labelled=0) if labelled else None,
     )
+
+
+def _members_of(probs: Tensor, options: Tensor | None, generator: torch.Generator) -> Tensor:
+    """float[T, M, O]: distributions around the given ones."""
+    if options is not None:
+        probs = probs.masked_fill(torch.arange(probs.shape[1]) >= options[:, None], 0.0)
+    noise = torch.randn(_MEMBERS, *probs.shape, generator=generator)
+    return (probs.log() + noise).softmax(2)
 
 
 @contextmanager
@@ -277,10 +300,11 @@ class _Check:
             signals = self.pool(labelled=labelled)
             order = torch.randperm(_POOL, generator=torch.Generator().manual_seed(self.seed))
             # Examples with nothing to decide tie, so their order is that of the pool.
-            first = self.picked("I4", signals, _POOL - _UNDECIDED)
-            found = order[self.picked("I4", signals.take(order), _POOL - _UNDECIDED)].tolist()
-            if found != first:
-                self.fail("I4", f"it chose {first}, and of the same pool in another order {found}.")
+            first = self.pick("I4", signals, _POOL - _UNDECIDED)
+            other = self.pick("I4", signals.take(order), _POOL - _UNDECIDED)
+            found, before = order[other.indices].tolist(), first.indices.tolist()
+            if found != before and not _tied(first.scores, other.scores, order):
+                self.fail("I4", f"it chose {before}, and of the same pool in another order {found}.")
 
     def ties(self) -> None:
         for labelled in (0, _LABELLED):
@@ -315,12 +339,13 @@ class _Check:
 
     def padding(self) -> None:
         signals = self.pool()
-        if signals.probs is None or signals.options is None:
+        decided = signals.of_decisions()
+        if not decided or signals.options is None:
             return
-        invalid = torch.arange(signals.probs.shape[1]) >= signals.options[:, None]
+        invalid = torch.arange(next(iter(decided.values())).shape[-1]) >= signals.options[:, None]
         first = self.picked("I6", signals, 7)
         for rubbish in (0.0, 1.0, torch.nan):
-            other = replace(signals, probs=signals.probs.masked_fill(invalid, rubbish))
+            other = _padded(signals, invalid, rubbish)
             if (found := self.picked("I6", other, 7)) != first:
                 self.fail("I6", f"{rubbish} in columns that are no option changed the choice: {first}, then {found}.")
 
@@ -331,7 +356,7 @@ class _Check:
         known = replace(signals, labelled=_only(copies, self.strategy.needs_labelled, {"count"}))
         zeros: dict[str, Any] = {
             name: torch.zeros_like(value)
-            for name in ("embeddings", "pretrained")
+            for name in ("embeddings", "pretrained", "surprisal", "masked_surprisal")
             if (value := getattr(signals, name)) is not None
         }
         if signals.gradients is not None:
@@ -354,19 +379,52 @@ class _Check:
             best = torch.argsort(chosen.scores, descending=True, stable=True)[:7].tolist()
             if (found := chosen.indices.tolist()) != best:
                 self.fail("I8", f"it chose {found}, but the highest scores are those of {best}.")
-        if self.strategy.family == "uncertainty" and "probs" in self.strategy.needs:
+        if self.strategy.family == "uncertainty" and self.strategy.needs & PER_DECISION:
             self.direction()
 
     def direction(self) -> None:
-        pair = self.pool(2, undecided=0)
-        decisions = pair.decisions
-        flat = Decisions(torch.ones_like(decisions.probs), decisions.offsets, decisions.options).masked
-        flat = flat / flat.sum(1, keepdim=True)
-        sure = torch.zeros_like(flat)
-        sure[:, 0] = 1.0
-        probs = torch.where((owners(decisions.offsets) == 0)[:, None], sure, flat)
-        if self.picked("I8", replace(pair, probs=probs), 1) != [1]:
+        # All but what is decided is the same; where that counts as well, equal scores are no fault.
+        first = self.pool(1, undecided=0)
+        pair = first.take(torch.zeros(2, dtype=torch.int64))
+        certain = [1] if "gradients" in self.strategy.needs else [0]
+        sure = (owners(pair.offsets) == certain[0]) if pair.offsets is not None else torch.zeros(0, dtype=torch.bool)
+        if self.picked("I8", _decided(pair, sure), 1) == certain:
             self.fail("I8", "it asked for an example that the model is certain of before one that it knows nothing of.")
+
+
+def _decided(signals: Signals, sure: Tensor) -> Signals:
+    """With decisions that are certain where bool[M] `sure` holds, and else open, each member for another option."""
+    shape = next(iter(signals.of_decisions().values())).shape[-2:]
+    assert signals.offsets is not None
+    options = signals.options if signals.options is not None else torch.full(shape[:1], shape[1])
+    flat = (torch.arange(shape[1]) < options[:, None]) / options[:, None]
+    certain = torch.zeros(shape)
+    certain[:, 0] = 1.0
+    members = []
+    for at in range(_MEMBERS):
+        own = (flat + torch.zeros(shape).scatter_(1, (at % options)[:, None], 1.0)) / 2
+        members.append(torch.where(sure[:, None], certain, own))
+    made: dict[str, Any] = {
+        "probs": torch.where(sure[:, None], certain, flat),
+        "passes": torch.stack(members),
+        "sampled": statistics(Decisions(member, signals.offsets, signals.options) for member in members),
+    }
+    return replace(signals, **{name: value for name, value in made.items() if getattr(signals, name) is not None})
+
+
+def _padded(signals: Signals, invalid: Tensor, rubbish: float) -> Signals:
+    """With something else in the columns that are no option, true in bool[M, O] `invalid`."""
+    made: dict[str, Any] = {
+        name: value.masked_fill(invalid, rubbish)
+        for name in ("probs", "passes")
+        if (value := getattr(signals, name)) is not None
+    }
+    if signals.sampled is not None:
+        numbers = {"mean", "squares"}
+        made["sampled"] = Sampled(*signals.sampled).each(
+            lambda name, held: held.masked_fill(invalid, rubbish) if name in numbers else held
+        )
+    return replace(signals, **made)
 
 
 def _offsets(lengths: Tensor) -> Tensor:
@@ -374,12 +432,14 @@ def _offsets(lengths: Tensor) -> Tensor:
 
 
 def _only(signals: Signals, names: frozenset[str], always: set[str]) -> Signals:
-    kept = names | always | ({"offsets", "options"} if "probs" in names else set())
+    kept = names | always | ({"offsets", "options"} if names & PER_DECISION else set())
     return Signals(**{f.name: getattr(signals, f.name) for f in fields(signals) if f.name in kept})
 
 
 def _without(signals: Signals, name: str) -> Signals:
-    gone: dict[str, Any] = dict.fromkeys(("probs", "offsets", "options") if name == "probs" else (name,))
+    gone: dict[str, Any] = {name: None}
+    if name in PER_DECISION and not any(getattr(signals, other) is not None for other in PER_DECISION - {name}):
+        gone |= dict.fromkeys(("offsets", "options"))
     return replace(signals, **gone)
 
 
@@ -392,8 +452,23 @@ def _spoilt(signals: Signals, names: frozenset[str]) -> Iterator[tuple[str, Sign
             if isinstance(value, Gradients):
                 parts = [{name: value._replace(r=_with_first(value.r, bad))}]
                 parts += [{name: value._replace(h=_with_first(value.h, bad))}]
+            if isinstance(value, Sampled):
+                numbers = ("mean", "entropy", "squares")
+                parts = [{name: value.each(partial(_with_first_of, wanted, bad))} for wanted in numbers]
             for part in parts:
                 yield name, replace(signals, **part)
+
+
+def _tied(scores: Tensor | None, other: Tensor | None, order: Tensor) -> bool:
+    """Whether some scores are equal, as votes are, so that their order is that of the pool; and else the same."""
+    if scores is None or other is None or not scores.shape == other.shape == order.shape:
+        return False
+    asked = scores[scores > -torch.inf]
+    return len(asked.unique()) < len(asked) and torch.allclose(scores[order], other)
+
+
+def _with_first_of(wanted: str, bad: float, name: str, values: Tensor) -> Tensor:
+    return _with_first(values, bad) if name == wanted else values
 
 
 def _with_first(values: Tensor, bad: float) -> Tensor:
@@ -417,4 +492,5 @@ def _same(one: Signals, other: Signals) -> bool:
 def _tensors(signals: Signals) -> list[Tensor]:
     values = [getattr(signals, f.name) for f in fields(signals)]
     inside = _tensors(signals.labelled) if signals.labelled is not None else []
-    return [v for v in values if isinstance(v, Tensor)] + list(signals.gradients or ()) + inside
+    sampled = list((signals.sampled or ())[:4])
+    return [v for v in values if isinstance(v, Tensor)] + list(signals.gradients or ()) + sampled + inside

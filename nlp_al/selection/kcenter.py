@@ -9,11 +9,11 @@ from nlp_al.selection.distances import ROUNDING, row_squares, squared_distances
 _CENTRES_AT_ONCE = 64  # so that a block of distances stays below 17 MB
 
 
-def k_center(points: Tensor, centres: Tensor | None, count: int) -> Tensor:
+def k_center(points: Tensor, centres: Tensor | None, count: int, first: int | None = None) -> Tensor:
     """Picks `count` ≤ n of float[n, d] points, each the farthest from the float[l, d] centres and the picks before it.
 
-    Without centres the first pick is the point nearest to the mean. Ties go to the lowest position. int64[count].
-    Time O((l + count) · n · d), memory O(n) beyond the input.
+    Without centres the first pick is `first`, or else the point nearest to the mean. Ties go to the lowest position.
+    int64[count]. Time O((l + count) · n · d), memory O(n) beyond the input.
     """
     picks = torch.zeros(count, dtype=torch.int64)
     if count == 0:
@@ -24,7 +24,7 @@ def k_center(points: Tensor, centres: Tensor | None, count: int) -> Tensor:
         for group in centres.to(points.dtype).split(_CENTRES_AT_ONCE):
             torch.minimum(nearest, _to_nearest(points, squares, group), out=nearest)
         first = _farthest(nearest, squares)
-    else:
+    elif first is None:
         mean = torch.stack([part.sum(0) for part in in_blocks(points)]).sum(0) / len(points)
         first = _farthest(-_to_nearest(points, squares, mean[None]), squares)
     for step in range(count):

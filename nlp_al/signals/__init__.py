@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, NamedTuple
 
@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from nlp_al.decisions import Decisions
+from nlp_al.signals.sampled import Sampled, statistics
 
 # Name: number of dimensions, and the type it is held in (None: float32 or float64, as it came).
 _FORMS: dict[str, tuple[int, torch.dtype | None]] = {
@@ -18,6 +19,8 @@ _FORMS: dict[str, tuple[int, torch.dtype | None]] = {
     "options": (1, torch.int64),
     "embeddings": (2, None),
     "pretrained": (2, None),
+    "surprisal": (2, None),
+    "masked_surprisal": (2, None),
     "gradients.r": (2, None),
     "gradients.h": (2, None),
     "gradients.offsets": (1, torch.int64),
@@ -25,11 +28,20 @@ _FORMS: dict[str, tuple[int, torch.dtype | None]] = {
     "cost": (1, torch.float64),
     "askable": (1, torch.bool),
     "transitions": (2, None),
+    "passes": (3, None),
+    # Differences of means that are nearly equal.
+    "sampled.mean": (2, torch.float64),
+    "sampled.entropy": (1, torch.float64),
+    "sampled.votes": (2, torch.int32),
+    "sampled.squares": (2, torch.float64),
 }
-PER_EXAMPLE = ("embeddings", "pretrained", "cost", "askable")
+PER_EXAMPLE = ("embeddings", "pretrained", "surprisal", "masked_surprisal", "cost", "askable")
 OPTIONAL = frozenset({"transitions", "outside"})
 """Facts about the options, the same for all examples; a strategy that names one does without it where it is absent."""
-_INSTEAD = {"gradients": ("probs", "embeddings"), "pretrained": ("embeddings",)}
+OF_MEMBERS = frozenset({"sampled", "passes"})
+"""What several members say: passes with dropout, models, heads or draws of weights."""
+PER_DECISION = frozenset({"probs", *OF_MEMBERS})
+_INSTEAD = {"gradients": ("probs", "embeddings"), "pretrained": ("embeddings",), "sampled": ("passes",)}
 
 
 class SignalError(ValueError):
@@ -53,7 +65,11 @@ class Signals:
 
     probs: float[M, O], a row a decision; offsets: int64[n + 1], the rows of an example (absent: one each);
     options: int64[M], the valid leading columns of a row (absent: all; what stands in the others is never read).
+    sampled: `Sampled`, or a tuple like it, statistics over T members of a committee for the same rows. passes:
+    float[T, M, O], the probabilities of each member, which `sampled` is taken from where it is absent.
     embeddings: float[n, d]. pretrained: float[n, d], never fine-tuned. gradients: `Gradients`, or a triple like it.
+    surprisal: float[n, T], a pretrained masked language model's losses of tokens that were drawn, 0 elsewhere;
+    masked_surprisal: the same, those tokens having been masked.
     cost: float[n], what asking costs (absent: one record each, and sizes count records).
     askable: bool[n], False where there is nothing to decide (absent: read off probs).
     transitions: float[O + 1, O], log-weights of going from one option to the next, the last row from the start of an
@@ -68,8 +84,12 @@ class Signals:
     probs: Tensor | None = None
     offsets: Tensor | None = None
     options: Tensor | None = None
+    sampled: Sampled | tuple[Tensor, Tensor, Tensor, Tensor, int] | None = None
+    passes: Tensor | None = None
     embeddings: Tensor | None = None
     pretrained: Tensor | None = None
+    surprisal: Tensor | None = None
+    masked_surprisal: Tensor | None = None
     gradients: Gradients | tuple[Tensor, Tensor, Tensor] | None = None
     cost: Tensor | None = None
     askable: Tensor | None = None
@@ -85,8 +105,11 @@ class Signals:
         if self.gradients is not None:
             parts = zip(Gradients._fields, self.gradients, strict=True)
             object.__setattr__(self, "gradients", Gradients(*(_plain(f"gradients.{n}", part) for n, part in parts)))
-        if self.probs is not None and self.offsets is None:
-            object.__setattr__(self, "offsets", torch.arange(self.probs.shape[0] + 1))
+        if self.sampled is not None:
+            held = Sampled(*self.sampled).each(lambda name, part: _plain(f"sampled.{name}", part))
+            object.__setattr__(self, "sampled", held)
+        if (decided := self._decided()) is not None and self.offsets is None:
+            object.__setattr__(self, "offsets", torch.arange(len(decided) + 1))
         object.__setattr__(self, "count", self._agreed_count())
         self._check_rows()
 
@@ -107,21 +130,16 @@ class Signals:
 
     def _check_rows(self) -> None:
         ragged = []
-        if self.probs is not None and self.offsets is not None:
-            rows, columns = self.probs.shape
-            ragged.append(("probs", rows, self.offsets))
-            if columns == 0:
-                raise SignalError("probs has no columns; a decision has at least one option.")
-            if self.options is not None:
-                if len(self.options) != rows:
-                    raise SignalError(f"options has {len(self.options)} entries for {rows} rows of probs.")
-                if bool(((self.options < 1) | (self.options > columns)).any()):
-                    raise SignalError(f"options must lie between 1 and {columns}, the columns of probs.")
-            if self.transitions is not None and self.transitions.shape != (columns + 1, columns):
-                shape = " x ".join(map(str, self.transitions.shape))
-                raise SignalError(f"transitions is {shape}; for {columns} columns it is {columns + 1} x {columns}.")
-            if self.outside is not None and not 0 <= self.outside < columns:
-                raise SignalError(f"outside is {self.outside}; it must be one of the {columns} columns of probs.")
+        decided = self.of_decisions()
+        if decided and self.offsets is not None:
+            name = next(iter(decided))
+            rows, columns = decided[name].shape[-2:]
+            ragged.append((name, rows, self.offsets))
+            self._check_options(name, rows, columns)
+            for other, values in decided.items():
+                shape = (*values.shape, columns) if values.dim() == 1 else values.shape[-2:]
+                if tuple(shape) != (rows, columns):
+                    raise SignalError(f"{other} is {_shown(shape)}; it must be {rows} x {columns}, as {name} is.")
         if self.gradients is not None:
             r, h, offsets = self.gradients
             ragged += [("gradients.r", len(r), offsets), ("gradients.h", len(h), offsets)]
@@ -130,9 +148,37 @@ class Signals:
             if not fits or bool((offsets.diff() < 0).any()):
                 raise SignalError(f"The offsets of {name} must rise from 0 to its {rows} rows.")
 
+    def _check_options(self, name: str, rows: int, columns: int) -> None:
+        if columns == 0:
+            raise SignalError(f"{name} has no columns; a decision has at least one option.")
+        if self.options is not None:
+            if len(self.options) != rows:
+                raise SignalError(f"options has {len(self.options)} entries for {rows} rows of {name}.")
+            if bool(((self.options < 1) | (self.options > columns)).any()):
+                raise SignalError(f"options must lie between 1 and {columns}, the columns of {name}.")
+        if self.transitions is not None and self.transitions.shape != (columns + 1, columns):
+            shape = _shown(self.transitions.shape)
+            raise SignalError(f"transitions is {shape}; for {columns} columns it is {columns + 1} x {columns}.")
+        if self.outside is not None and not 0 <= self.outside < columns:
+            raise SignalError(f"outside is {self.outside}; it must be one of the {columns} columns of {name}.")
+
     def __len__(self) -> int:
         assert self.count is not None
         return self.count
+
+    def of_decisions(self) -> dict[str, Tensor]:
+        """The tensors with a row a decision, those with O columns first; in passes rows are the second dimension."""
+        mean, entropy, votes, squares, _ = self.sampled or (None,) * 5
+        given = {"probs": self.probs, "sampled.mean": mean, "passes": self.passes, "sampled.votes": votes}
+        given |= {"sampled.squares": squares, "sampled.entropy": entropy}
+        return {name: values for name, values in given.items() if values is not None}
+
+    def _decided(self) -> Tensor | None:
+        """float[M, O] with the shape that probs have or would have."""
+        if self.passes is not None and len(self.passes) == 0:
+            raise SignalError("passes has no members.")
+        values = next(iter(self.of_decisions().values()), None)
+        return values[0] if values is not None and values.dim() == 3 else values
 
     @property
     def decisions(self) -> Decisions:
@@ -141,12 +187,26 @@ class Signals:
             raise SignalError("The signals have no probs.")
         return Decisions(self.probs, self.offsets, self.options)
 
+    def members(self) -> list[Decisions]:
+        """The distributions of each member; raises SignalError without passes."""
+        if self.passes is None or self.offsets is None:
+            raise SignalError("The signals have no passes.")
+        return [Decisions(probs, self.offsets, self.options) for probs in self.passes]
+
+    def statistics(self) -> Sampled:
+        """What the members say together; raises SignalError where there are neither sampled nor passes."""
+        if self.sampled is not None:
+            return Sampled(*self.sampled)
+        if self.passes is None:
+            raise SignalError("The signals have no sampled, nor passes to take its place.")
+        return statistics(self.members())
+
     def can_ask(self) -> Tensor:
         """bool[n]: False for examples with nothing to decide; these come behind all others, whatever the strategy."""
         if self.askable is not None:
             return self.askable
-        if self.probs is not None:
-            return self.decisions.askable()
+        if (decided := self._decided()) is not None and self.offsets is not None:
+            return Decisions(decided, self.offsets, self.options).askable()
         return torch.ones(len(self), dtype=torch.bool)
 
     def require(self, needs: Iterable[str], needs_labelled: Iterable[str] = ()) -> None:
@@ -188,15 +248,24 @@ class Signals:
         value: Any = getattr(self, name)
         if value is None:
             raise SignalError(f"The signals have no {role}{name}.")
-        parts = {name: value}
-        if name == "probs":
-            parts = {name: self.decisions.masked}
-        elif name == "gradients":
-            parts = {"gradients.r": value[0], "gradients.h": value[1]}
-        for part, values in parts.items():
+        for part, values in self._parts(name, value):
             # The extremes are NaN or infinite when anything is; isfinite would hold a copy of the whole field.
             if values.numel() and not all(bool(torch.isfinite(extreme)) for extreme in torch.aminmax(values)):
                 raise SignalError(f"{role}{part} holds NaN or infinity.")
+
+    def _parts(self, name: str, value: Any) -> Iterator[tuple[str, Tensor]]:
+        """The tensors that a field is made of, without what stands in columns that are no option."""
+        if name == "gradients":
+            yield from (("gradients.r", value[0]), ("gradients.h", value[1]))
+        elif name == "passes":
+            yield from ((name, member.masked) for member in self.members())
+        elif name == "sampled":
+            assert self.offsets is not None
+            yield "sampled.entropy", value[1]
+            for part, values in (("mean", value[0]), ("squares", value[3])):
+                yield f"sampled.{part}", Decisions(values, self.offsets, self.options).masked
+        else:
+            yield name, self.decisions.masked if name == "probs" else value
 
     def factors(self) -> Gradients:
         """The gradient factors, derived from probs and embeddings where an example has one decision.
@@ -231,9 +300,12 @@ class Signals:
         for name in PER_EXAMPLE:
             if (value := getattr(self, name)) is not None:
                 taken[name] = value[indices]
-        if self.probs is not None and self.offsets is not None:
+        if self.of_decisions() and self.offsets is not None:
             rows, taken["offsets"] = take_rows(self.offsets, indices)
-            taken["probs"] = self.probs[rows]
+            taken["probs"] = self.probs[rows] if self.probs is not None else None
+            taken["passes"] = self.passes[:, rows] if self.passes is not None else None
+            if self.sampled is not None:
+                taken["sampled"] = Sampled(*self.sampled).each(lambda _, part: part[rows])
             if self.options is not None:
                 taken["options"] = self.options[rows]
         if self.gradients is not None:
@@ -254,6 +326,10 @@ def take_rows(offsets: Tensor, indices: Tensor) -> tuple[Tensor, Tensor]:
     out = torch.cat([lengths.new_zeros(1), lengths.cumsum(0)])
     start = torch.repeat_interleave(offsets[:-1][indices] - out[:-1], lengths)
     return start + torch.arange(int(out[-1]), dtype=torch.int64), out
+
+
+def _shown(shape: Sequence[int]) -> str:
+    return " x ".join(map(str, shape))
 
 
 def _plain(name: str, value: Tensor) -> Tensor:

@@ -167,6 +167,11 @@ class Encoder:
     def begin(self, count: int) -> None:
         """Called before units are read."""
 
+    def read(self, model: torch.nn.Module, batch: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """Rows, and the offsets of the pieces, of a padded batch."""
+        hidden = model(**{k: v for k, v in batch.items() if k in READ}).last_hidden_state.float()
+        return self.task.pool_rows(hidden, batch)
+
     def rest(self) -> None:
         """Leaves the accelerator; the next unit that is read takes the model back to it."""
         self.model.to("cpu")
@@ -191,8 +196,7 @@ class Encoder:
             batch = self.task.pad(self.tokenizer, [pieces[i] for i in members])
             batch = {name: values.to(state.device) for name, values in batch.items()}
             with torch.inference_mode(), self.precision.on(state.device):
-                hidden = model(**{k: v for k, v in batch.items() if k in READ}).last_hidden_state.float()
-                rows, offsets = self.task.pool_rows(hidden, batch)
+                rows, offsets = self.read(model, batch)
             mine.append((members, rows.cpu(), offsets.cpu()))
             done = min(done + len(members) * state.num_processes, len(pieces))
             bar.update(before + done * len(keys) // len(pieces) - bar.n)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from nlp_al.signals import OPTIONAL, PER_EXAMPLE, Gradients, Signals, take_rows
+from nlp_al.signals.sampled import Sampled, pooled
 
 PACKED = 40 * 2**20
 """Bytes above which batches of a pass are put together; the C library may keep up to 32 MiB in its heap."""
@@ -19,6 +20,15 @@ def merge(parts: Sequence[Signals]) -> Signals:
     """One record out of records about the same examples."""
     values = {f.name: value for part in parts for f in fields(Signals) if (value := getattr(part, f.name)) is not None}
     return Signals(**values)
+
+
+def together(one: Signals, other: Signals) -> Signals:
+    """The first record, with what the members of both say of the same examples."""
+    if one.passes is not None and other.passes is not None:
+        return replace(one, passes=torch.cat([one.passes, other.passes]))
+    if one.sampled is not None and other.sampled is not None:
+        return replace(one, sampled=pooled(Sampled(*one.sampled), Sampled(*other.sampled)))
+    return one
 
 
 def ordered(batches: list[tuple[list[int], Signals]]) -> Signals:
@@ -34,22 +44,29 @@ def ordered(batches: list[tuple[list[int], Signals]]) -> Signals:
     for name in PER_EXAMPLE:
         if (known := getattr(first, name)) is not None:
             values[name] = known.new_empty((count, *known.shape[1:]))
-    if first.probs is not None:
+    decided: dict[str, Tensor] = {}
+    if first.of_decisions():
         values["offsets"] = _offsets(batches, count, "offsets")
         widths = {_columns(part) for _, part in batches}
-        values["probs"] = _rows(first.probs, values["offsets"], max(widths))
+        rows = int(values["offsets"][-1])
+        decided = {name: _room(like, rows, max(widths)) for name, like in first.of_decisions().items()}
         if len(widths) > 1:  # what is no option is never read, but must be a number
-            values["probs"].zero_()
+            for room in decided.values():
+                room.zero_()
         if first.options is not None:
-            values["options"] = first.options.new_empty(len(values["probs"]))
+            values["options"] = first.options.new_empty(rows)
     if first.gradients is not None:
         offsets = _offsets(batches, count, "gradients")
-        r, h = (_rows(factor, offsets, factor.shape[1]) for factor in first.gradients[:2])
+        r, h = (_room(factor, int(offsets[-1]), factor.shape[1]) for factor in first.gradients[:2])
         values["gradients"] = Gradients(r, h, offsets)
+    sampled = first.sampled
     del first
     while batches:
         members, part = batches.pop()
-        _copy(part, torch.tensor(members), values)
+        _copy(part, torch.tensor(members), values, decided)
+    values.update({name: room for name, room in decided.items() if not name.startswith("sampled.")})
+    if sampled is not None:
+        values["sampled"] = Sampled(*sampled).each(lambda name, _: decided[f"sampled.{name}"])
     return Signals(**values)
 
 
@@ -82,13 +99,12 @@ class Batches:
 
 
 def _bytes(part: Signals) -> int:
-    held = [getattr(part, name) for name in ("probs", *PER_EXAMPLE)]
-    return sum(v.nbytes for v in (*held, *(part.gradients or ())) if v is not None)
+    held = [getattr(part, name) for name in PER_EXAMPLE]
+    return sum(v.nbytes for v in (*held, *part.of_decisions().values(), *(part.gradients or ())) if v is not None)
 
 
 def _columns(part: Signals) -> int:
-    assert part.probs is not None
-    return part.probs.shape[1]
+    return next(iter(part.of_decisions().values())).shape[-1]
 
 
 def _offsets(batches: Sequence[tuple[list[int], Signals]], count: int, name: str) -> Tensor:
@@ -99,18 +115,23 @@ def _offsets(batches: Sequence[tuple[list[int], Signals]], count: int, name: str
     return lengths.cumsum(0)
 
 
-def _rows(like: Tensor, offsets: Tensor, columns: int) -> Tensor:
-    """Not filled: memory that nobody has written to is not there yet."""
-    return like.new_empty((int(offsets[-1]), columns))
+def _room(like: Tensor, rows: int, columns: int) -> Tensor:
+    """As `like` is, with so many rows and columns. Not filled: memory that nobody has written to is not there yet."""
+    shape = {1: (rows,), 2: (rows, columns), 3: (len(like), rows, columns)}[like.dim()]
+    return like.new_empty(shape)
 
 
-def _copy(part: Signals, members: Tensor, values: dict[str, Any]) -> None:
+def _copy(part: Signals, members: Tensor, values: dict[str, Any], decided: dict[str, Tensor]) -> None:
     for name in PER_EXAMPLE:
         if name in values:
             values[name][members] = getattr(part, name)
-    if part.probs is not None:
+    if decided:
         rows, _ = take_rows(values["offsets"], members)
-        values["probs"][rows, : part.probs.shape[1]] = part.probs
+        for name, own in part.of_decisions().items():
+            if own.dim() == 1:
+                decided[name][rows] = own
+            else:
+                decided[name][..., rows, : own.shape[-1]] = own
         if part.options is not None:
             values["options"][rows] = part.options
     if part.gradients is not None:

@@ -8,9 +8,18 @@ from typing import Any, get_type_hints
 
 from nlp_al.errors import UserError
 from nlp_al.strategies.base import Selection, Strategy
+from nlp_al.strategies.batchbald import BatchBald
+from nlp_al.strategies.ceal import Ceal
+from nlp_al.strategies.clusters import ClusterMargin
 from nlp_al.strategies.contrastive import Cal
-from nlp_al.strategies.diversity import BertKM, Coreset, EmbeddingKMeans, TypiClust
+from nlp_al.strategies.density import DensityWeighted, InfoDensity
+from nlp_al.strategies.determinantal import KDpp
+from nlp_al.strategies.disagreement import Bald, MarginEnsemble, MeanStd, QbcKl, QbcVe, VariationRatio
+from nlp_al.strategies.discriminative import Dal
+from nlp_al.strategies.diversity import BertKM, Coreset, EmbeddingKMeans, LightweightCoreset, TypiClust
 from nlp_al.strategies.hybrid import Badge
+from nlp_al.strategies.laplace import Laplace
+from nlp_al.strategies.model_change import Bait, Egl
 from nlp_al.strategies.random import Random
 from nlp_al.strategies.sequence import (
     EntityUncertainty,
@@ -24,6 +33,9 @@ from nlp_al.strategies.sequence import (
     TokenMargin,
     TotalTokenEntropy,
 )
+from nlp_al.strategies.stochastic import PowerBald, SoftmaxBald, SoftrankBald
+from nlp_al.strategies.submodular import FacilityLocation, GraphCut, ProbCover
+from nlp_al.strategies.surprisal import Alps
 from nlp_al.strategies.uncertainty import Entropy, LeastConfidence, Margin
 from nlp_al.values import convert, suggest
 
@@ -34,6 +46,17 @@ STRATEGIES: dict[str, type[Strategy]] = {
     "least_confidence": LeastConfidence,
     "margin": Margin,
     "entropy": Entropy,
+    "bald": Bald,
+    "power_bald": PowerBald,
+    "softmax_bald": SoftmaxBald,
+    "softrank_bald": SoftrankBald,
+    "batchbald": BatchBald,
+    "variation_ratio": VariationRatio,
+    "mean_std": MeanStd,
+    "qbc_ve": QbcVe,
+    "qbc_kl": QbcKl,
+    "margin_ensemble": MarginEnsemble,
+    "laplace": Laplace,
     "seq_least_confidence": SequenceLeastConfidence,
     "mnlp": Mnlp,
     "token_entropy": TokenEntropy,
@@ -45,11 +68,24 @@ STRATEGIES: dict[str, type[Strategy]] = {
     "token_margin": TokenMargin,
     "entity_uncertainty": EntityUncertainty,
     "coreset": Coreset,
+    "lightweight_coreset": LightweightCoreset,
     "typiclust": TypiClust,
     "embedding_kmeans": EmbeddingKMeans,
     "bert_km": BertKM,
+    "probcover": ProbCover,
+    "facility_location": FacilityLocation,
+    "graph_cut": GraphCut,
+    "kdpp": KDpp,
+    "dal": Dal,
+    "info_density": InfoDensity,
+    "density_weighted": DensityWeighted,
     "badge": Badge,
     "cal": Cal,
+    "cluster_margin": ClusterMargin,
+    "egl": Egl,
+    "bait": Bait,
+    "alps": Alps,
+    "ceal": Ceal,
 }
 
 

@@ -27,10 +27,12 @@ class Selection:
     indices: int64[size], positions in the pool, the most wanted first.
     scores: float[n], higher = ask first, or None where the strategy does not score examples one by one. An example with
     nothing to decide has minus infinity.
+    note: what the user should know of how the choice was made, such as that a sample stood for the pool; else empty.
     """
 
     indices: Tensor
     scores: Tensor | None = None
+    note: str = ""
 
 
 class Strategy(ABC):
@@ -54,7 +56,7 @@ class Strategy(ABC):
     @property
     def needs_model(self) -> bool:
         """Whether a fitted model has to exist before this strategy can choose."""
-        return bool(self.needs & {"probs", "gradients"})
+        return bool(self.needs & {"probs", "sampled", "passes", "gradients"})
 
     @abstractmethod
     def choose(self, signals: Signals, count: int, generator: torch.Generator) -> Selection:
@@ -89,7 +91,7 @@ class Strategy(ABC):
         scores = chosen.scores
         if scores is not None and len(idle):
             scores = scores.new_full((len(signals),), -torch.inf).index_copy_(0, asked, scores)
-        return Selection(torch.cat([asked[chosen.indices], rest]), scores)
+        return Selection(torch.cat([asked[chosen.indices], rest]), scores, chosen.note)
 
     def _prefix(self, pool: Signals, cost: Tensor, size: float, generator: torch.Generator) -> Selection:
         """The longest prefix of the ranking that costs at most `size`; ranks only as far as it has to."""
@@ -100,7 +102,7 @@ class Strategy(ABC):
             chosen = self.choose(pool, count, generator)
             fitting = int((cost[chosen.indices].cumsum(0) <= size).sum())
             if fitting < count or count == len(pool):
-                return Selection(chosen.indices[:fitting], chosen.scores)
+                return Selection(chosen.indices[:fitting], chosen.scores, chosen.note)
             count = min(2 * count + 1, len(pool))
 
     def _whole(self, pool: Signals, cost: Tensor, size: float, generator: torch.Generator) -> Selection:
@@ -121,6 +123,12 @@ class Strategy(ABC):
                 overflows = count
             count = int(min(count * size / max(spent, 1e-9), len(pool)))
         return best
+
+
+def check_one_of(name: str, value: str, known: tuple[str, ...]) -> None:
+    """ValueError where a parameter is none of the names that it may be."""
+    if value not in known:
+        raise ValueError(f"{name} is {value!r}; it must be {' or '.join(known)}.")
 
 
 def _affordable(cost: Tensor, size: float) -> int:

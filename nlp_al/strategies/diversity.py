@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from nlp_al.strategies.base import Group, Selection, Strategy
+from nlp_al.strategies.base import Group, Selection, Strategy, check_one_of
 
 if TYPE_CHECKING:
     import torch
@@ -18,13 +18,17 @@ if TYPE_CHECKING:
 class Coreset(Strategy):
     """Greedy k-centre: again and again the example farthest from all that are labelled or picked.
 
-    metric: `euclidean`, or `cosine` (euclidean between normalised embeddings).
+    metric: `euclidean`, or `cosine` (euclidean between normalised embeddings). pca: first project on so many principal
+    components of pool and labelled set. start: with nothing labelled, the first pick is the example nearest to the
+    `mean`, or a `random` one.
     Use when: coverage matters and outliers are real data; it finds rare regions, and noise too.
     Needs: embeddings of the pool and the labelled set. Cost: one pass over the embeddings a pick.
     Reference: Sener & Savarese 2018, arXiv 1708.00489.
     """
 
     metric: str = "euclidean"
+    pca: int | None = None
+    start: str = "mean"
 
     family: ClassVar[str] = "diversity"
     reference: ClassVar[str] = "Sener & Savarese 2018, arXiv 1708.00489"
@@ -32,22 +36,54 @@ class Coreset(Strategy):
     needs_labelled: ClassVar[frozenset[str]] = frozenset({"embeddings"})
 
     def __post_init__(self) -> None:
-        if self.metric not in ("euclidean", "cosine"):
-            raise ValueError(f"metric is {self.metric!r}; it must be euclidean or cosine.")
+        check_one_of("metric", self.metric, ("euclidean", "cosine"))
+        check_one_of("start", self.start, ("mean", "random"))
+        if self.pca is not None and self.pca < 1:
+            raise ValueError(f"pca is {self.pca}; it must be at least 1, or null.")
+        if self.start == "random":
+            object.__setattr__(self, "group", "seeded")
 
     def choose(self, signals: Signals, count: int, generator: torch.Generator) -> Selection:
-        """With nothing labelled the first pick is the example nearest to the mean."""
+        """Each pick needs one pass over the distances to the one before it."""
         import torch
 
         from nlp_al.selection.kcenter import k_center
+        from nlp_al.selection.pca import principal_axes
 
         pool = signals.embeddings
-        centres = signals.labelled.embeddings if signals.labelled is not None else None
         assert pool is not None
+        known = signals.labelled.embeddings if signals.labelled is not None else None
+        centres = pool[:0] if known is None else known
         if self.metric == "cosine":
-            pool = torch.nn.functional.normalize(pool, dim=1)
-            centres = None if centres is None else torch.nn.functional.normalize(centres, dim=1)
-        return Selection(k_center(pool, centres, count))
+            pool, centres = (torch.nn.functional.normalize(rows, dim=1) for rows in (pool, centres))
+        if self.pca is not None and self.pca < pool.shape[1]:
+            axes = principal_axes((pool, centres), self.pca)
+            pool, centres = (rows @ axes.to(rows.dtype) for rows in (pool, centres))
+        first = None
+        if self.start == "random" and len(pool):
+            first = int(torch.randint(len(pool), (), generator=generator))
+        return Selection(k_center(pool, centres, count, first))
+
+
+@dataclass(frozen=True)
+class LightweightCoreset(Strategy):
+    """A draw without replacement, half uniform, half in proportion to the squared distance from the pool's mean.
+
+    Use when: a `coreset` would take too long, or would ask for nothing but outliers. Needs: embeddings.
+    Cost: two passes over the embeddings. Reference: Bachem, Lucic & Krause 2018, arXiv 1702.08248.
+    """
+
+    family: ClassVar[str] = "diversity"
+    reference: ClassVar[str] = "Bachem, Lucic & Krause 2018, arXiv 1702.08248"
+    needs: ClassVar[frozenset[str]] = frozenset({"embeddings"})
+    group: ClassVar[Group] = "seeded"
+
+    def choose(self, signals: Signals, count: int, generator: torch.Generator) -> Selection:
+        """Draws from the whole pool at once."""
+        from nlp_al.selection.lightweight import draw_in_proportion, lightweight_probabilities
+
+        assert signals.embeddings is not None
+        return Selection(draw_in_proportion(lightweight_probabilities(signals.embeddings), count, generator))
 
 
 @dataclass(frozen=True)

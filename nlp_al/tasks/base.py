@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from nlp_al.errors import UserError
+from nlp_al.heads import SLACK
 from nlp_al.tasks.forms import TEXT, Form
 
 if TYPE_CHECKING:
@@ -63,12 +64,13 @@ class Task(ABC):
 
     name: the Hub's task name. shape: `single`, `multi`, `sequence` or `ranking`. columns: role → what it holds.
     metrics: names of the scores, the most telling first. auto_class: the transformers class of its models.
-    read_by: options that change what the encoder makes of a unit.
+    read_by: options that change what the encoder makes of a unit. cut_at: the side on which a long text loses tokens.
     named: whether labels are made of names, out of a fixed list of at least `fewest`.
     several: roles that may be a list of columns.
     either: roles of which a data set has one.
     apart: whether an example is several units that the encoder reads apart, and each distinct one once.
     alike: whether all decisions are over the same options, as those of words are, or each is a question of its own.
+    slack: how far a frozen head may go from where it starts, as in `heads`.
     pipeline_tag, category: what the Hub calls a model and a data set of the task, where that is not its name.
     """
 
@@ -82,8 +84,10 @@ class Task(ABC):
     named: ClassVar[bool] = True
     fewest: ClassVar[int] = 2
     read_by: ClassVar[tuple[str, ...]] = ("max_length",)
+    cut_at: ClassVar[str] = "right"
     several: ClassVar[frozenset[str]] = frozenset()
     either: ClassVar[tuple[str, ...]] = ()
+    slack: ClassVar[float] = SLACK
     pipeline_tag: ClassVar[str] = ""
     category: ClassVar[str] = ""
     Options: ClassVar[type] = Options
@@ -209,6 +213,10 @@ class Task(ABC):
     def units(self, inputs: Any) -> Sequence[Any]:
         """What the encoder reads of an example, each unit on its own."""
         return [inputs]
+
+    def passage(self, inputs: Any, tokenizer: Any) -> str:
+        """What an example is about, as one text; candidates are left out."""
+        return inputs if isinstance(inputs, str) else f" {tokenizer.sep_token or ''} ".join(inputs)
 
     @abstractmethod
     def encode(self, tokenizer: Any, units: Sequence[Any]) -> list[list[Piece]]:
@@ -368,6 +376,18 @@ model = {self.auto_class}.from_pretrained(source)
     @abstractmethod
     def predict(self, decisions: Decisions) -> list[Any]:
         """The predicted label of each example, by name."""
+
+    def choices(self, decisions: Decisions) -> Tensor:
+        """int64[M]: the column of each decision that is predicted."""
+        return decisions.masked.argmax(dim=1)
+
+    def columns_of(self, label: Any, example: Example) -> list[int]:
+        """The column of each decision that a label takes."""
+        return [self.index[label]]
+
+    def as_label(self, predicted: Any, example: Example) -> Any:
+        """The label that a prediction stands for."""
+        return predicted
 
     def confidence(self, decisions: Decisions, predicted: Sequence[Any]) -> list[Any]:
         """How probable each prediction is: a number, or a list where a label in the form has several parts."""

@@ -36,6 +36,7 @@ class BiEncoder(ResponseSelection):
     auto_class: ClassVar[str] = "AutoModel"
     pipeline_tag: ClassVar[str] = "feature-extraction"
     apart: ClassVar[bool] = True
+    slack: ClassVar[float] = NEAR
 
     def units(self, inputs: Any) -> Sequence[Any]:
         """The context, a list, and its options, texts."""

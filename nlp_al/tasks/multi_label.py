@@ -15,6 +15,8 @@ from nlp_al.values import shown
 if TYPE_CHECKING:
     from random import Random
 
+    from torch import Tensor
+
     from nlp_al.decisions import Decisions
     from nlp_al.heads import Head
     from nlp_al.pool import Example
@@ -142,6 +144,14 @@ class MultiLabelClassification(TextClassification):
         """The labels with a probability above one half."""
         applies = (decisions.probs[:, 0] > 0.5).reshape(-1, len(self.labels)).tolist()
         return [[name for name, yes in zip(self.labels, row, strict=True) if yes] for row in applies]
+
+    def choices(self, decisions: Decisions) -> Tensor:
+        """0, yes, with a probability above one half."""
+        return (decisions.probs[:, 0] <= 0.5).long()
+
+    def columns_of(self, label: Any, example: Example) -> list[int]:
+        """0 for each label that applies, 1 for the others."""
+        return [int(name not in label) for name in self.labels]
 
     def score(self, predicted: Sequence[Any], gold: Sequence[Any]) -> dict[str, float]:
         """F1 averaged over the labels that occur, F1 of all yes and no together, and the share of texts all right."""

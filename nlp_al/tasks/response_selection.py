@@ -59,6 +59,7 @@ class ResponseSelection(Task):
     name: ClassVar[str] = "response-selection"
     named: ClassVar[bool] = False
     read_by: ClassVar[tuple[str, ...]] = ("form", "max_length", "max_response_length", "none_of_these")
+    cut_at: ClassVar[str] = "left"
     shape: ClassVar[str] = "ranking"
     category: ClassVar[str] = "multiple-choice"
     columns: ClassVar[dict[str, str]] = {
@@ -204,6 +205,10 @@ class ResponseSelection(Task):
 
         return datasets.Value("int64" if self.options.none_of_these is None else "string")
 
+    def passage(self, inputs: Any, tokenizer: Any) -> str:
+        """The context."""
+        return joined(inputs["context"], tokenizer)
+
     def answers(self, example: Example) -> list[Any]:
         """Every position, and `none` where that is an option."""
         none = [] if self.options.none_of_these is None else [NONE]
@@ -267,11 +272,19 @@ candidates = {json.dumps(options, ensure_ascii=False)}"""
 
     # Scores
 
+    def as_label(self, predicted: Any, example: Example) -> Any:
+        """The first of them."""
+        return self.answers(example)[predicted[0]]
+
     def predict(self, decisions: Decisions) -> list[Any]:
         """The options of each context, the most probable first; among equals the first one."""
         assert decisions.options is not None
         order = decisions.masked.argsort(dim=1, descending=True, stable=True).tolist()
         return [row[:count] for row, count in zip(order, decisions.options.tolist(), strict=True)]
+
+    def columns_of(self, label: Any, example: Example) -> list[int]:
+        """The position of the right option."""
+        return [self.position(label, len(self.options_of(example.inputs)))]
 
     def score(self, predicted: Sequence[Any], gold: Sequence[Any]) -> dict[str, float]:
         """Recall at 1, 2 and 5, and the mean of 1 / rank of the right option."""

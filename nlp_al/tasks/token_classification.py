@@ -218,6 +218,10 @@ class TokenClassification(Task):
 
     # Models
 
+    def passage(self, inputs: Any, tokenizer: Any) -> str:
+        """The words, with spaces between them."""
+        return self._text(inputs)[0]
+
     def encode(self, tokenizer: Any, units: Sequence[Any]) -> list[list[Piece]]:
         """A piece a window; `first` marks the first sub-word of each word, in one piece each."""
         from nlp_al.tasks.windows import encode_words
@@ -274,15 +278,21 @@ print(tag("A text, or words with spaces between them."))
         """The tag on every word."""
         return [name] * len(self.words(example.inputs))
 
-    def predict(self, decisions: Decisions) -> list[list[str]]:
+    def choices(self, decisions: Decisions) -> Tensor:
         """The most probable tag of each word, or with `constrained` the most probable tags that keep to BIO."""
-        if self.options.constrained:
-            from nlp_al.tasks.viterbi import best_paths
+        if not self.options.constrained:
+            return decisions.probs.argmax(1)
+        from nlp_al.tasks.viterbi import best_paths
 
-            chosen = best_paths(decisions.probs, decisions.offsets, transitions(self.labels))
-        else:
-            chosen = decisions.probs.argmax(1)
-        tags = [self.labels[at] for at in chosen.tolist()]
+        return best_paths(decisions.probs, decisions.offsets, transitions(self.labels))
+
+    def columns_of(self, label: Any, example: Example) -> list[int]:
+        """The tag of each word."""
+        return self._positions(label)
+
+    def predict(self, decisions: Decisions) -> list[list[str]]:
+        """The tags that are chosen, by name."""
+        tags = [self.labels[at] for at in self.choices(decisions).tolist()]
         return [tags[start:end] for start, end in itertools.pairwise(decisions.offsets.tolist())]
 
     def confidence(self, decisions: Decisions, predicted: Sequence[Any]) -> list[list[float]]:

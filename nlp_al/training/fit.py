@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,9 @@ from nlp_al.signals.loading import load_tokenizer
 from nlp_al.store import MODEL, RunDirectory
 from nlp_al.tasks import Task
 from nlp_al.training.frozen import FrozenModel, fit_head
-from nlp_al.training.full import FineTuned, FineTunedEncoder, fine_tune, load_model, scorer_of
+from nlp_al.training.full import FineTuned, FineTunedEncoder, fine_tune, load_model, parts_of, scorer_of
+from nlp_al.training.lora import merged
+from nlp_al.training.snapshots import Snapshots
 
 Labelled = Sequence[tuple[Example, Any]]
 
@@ -23,8 +25,13 @@ Labelled = Sequence[tuple[Example, Any]]
 class Fitter:
     """Fits one run's models. All processes call it together; the main one alone has the store."""
 
-    def __init__(self, config: Config, task: Task, encoder: Encoder) -> None:
+    def __init__(
+        self, config: Config, task: Task, encoder: Encoder, keeps: Callable[[], Snapshots | None] | None = None
+    ) -> None:
+        """keeps: makes what keeps snapshots of a fit, where someone wants them."""
         self.config = config
+        self._keeps = keeps or (lambda: None)
+        self._kept: tuple[Scorer, Snapshots] | None = None
         self.task = task
         self.encoder = encoder
         self.frozen = config.training.mode == "frozen"
@@ -37,6 +44,7 @@ class Fitter:
         saved = self._saved(store)
         # A newer one serves as well: it is there only once the batch that this one was to choose is answered.
         if saved is not None and saved["answers"] >= answers and saved["labels"] == list(self.task.labels):
+            self._kept = None
             return self._load()
         warm = self.config.training.init == "last" and saved is not None
         return self._fine_tune(str(self._folder) if warm else self.config.model, labelled, round_, answers, store)
@@ -52,11 +60,29 @@ class Fitter:
     def _fine_tune(
         self, source: str, labelled: Labelled, round_: int, answers: int, store: RunDirectory | None
     ) -> FineTuned | FineTunedEncoder:
-        model = fine_tune(source, self.task, labelled, self.config.training, self.config.loop.seed)
+        snapshots = self._keeps()
+        model = fine_tune(source, self.task, labelled, self.config.training, self.config.loop.seed, snapshots)
+        self._kept = (model, snapshots) if snapshots is not None else None
         if store is not None:
             store.swap(MODEL, model.save, self._about(round_, answers))
         processes().wait_for_everyone()
         return model
+
+    def another(self, labelled: Labelled, seed: int) -> Scorer:
+        """A model from the pretrained weights and another seed, which is not saved."""
+        return fine_tune(self.config.model, self.task, labelled, self.config.training, seed)
+
+    def snapshots(self, labelled: Labelled) -> Iterator[Scorer]:
+        """The models along the fit to these labels, the last one at the end; after a restart it is done again."""
+        if self._kept is None:
+            snapshots = self._keeps()
+            assert snapshots is not None
+            training, seed = self.config.training, self.config.loop.seed
+            self._kept = (fine_tune(self.config.model, self.task, labelled, training, seed, snapshots), snapshots)
+        model, snapshots = self._kept
+        inner, tokenizer = parts_of(model)
+        for found in snapshots.models(inner, merged):
+            yield scorer_of(found, tokenizer, self.task, self.config.training)
 
     def _about(self, round_: int, answers: int) -> dict[str, Any]:
         return {"round": round_, "answers": answers, "labels": list(self.task.labels)}

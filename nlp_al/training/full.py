@@ -26,6 +26,7 @@ from nlp_al.tasks import READ, Piece, Rows, Task
 from nlp_al.training.by_length import ByLength
 from nlp_al.training.frozen import FrozenModel
 from nlp_al.training.lora import merged, with_adapters
+from nlp_al.training.snapshots import Snapshots
 from nlp_al.training.vocabulary import used_rows
 
 FIXED: dict[str, Any] = {
@@ -116,12 +117,19 @@ def scorer_of(model: nn.Module, tokenizer: Any, task: Task, training: Training) 
     return (FineTunedEncoder if task.apart else FineTuned)(model, tokenizer, task, training)
 
 
-class _Trainer(transformers.Trainer):  # type: ignore[misc]
-    """Trainer with the task's loss, where the task has one, and batches by length where they are asked for."""
+def parts_of(model: Any) -> tuple[nn.Module, Any]:
+    """The transformers model behind it, and the tokenizer."""
+    known = model.encoder if isinstance(model, FineTunedEncoder) else model
+    return known.model, known.tokenizer
 
-    def __init__(self, task: Task, **settings: Any) -> None:
-        super().__init__(**settings)
+
+class _Trainer(transformers.Trainer):  # type: ignore[misc]
+    """Trainer with the loss of a task that has one, and batches by length or snapshots, where they are asked for."""
+
+    def __init__(self, task: Task, snapshots: Snapshots | None, **settings: Any) -> None:
+        super().__init__(**settings, callbacks=[snapshots] if snapshots is not None else None)
         self._task = task
+        self._snapshots = snapshots
 
     def compute_loss(self, model: nn.Module, inputs: dict[str, Any], *arguments: Any, **settings: Any) -> Any:
         """As Trainer's, unless the task has a loss of its own."""
@@ -131,6 +139,16 @@ class _Trainer(transformers.Trainer):  # type: ignore[misc]
         # It is a mean over this batch: Trainer divides it among the batches that it accumulates.
         self.model_accepts_loss_kwargs = self.loss_is_scaled_for_ga = False
         return loss
+
+    def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
+        """As Trainer's, unless snapshots set the learning rate."""
+        if self._snapshots is None or getattr(self, "lr_scheduler", None) is not None:
+            return super().create_scheduler(num_training_steps, optimizer)
+        how = (num_training_steps, self.args.get_warmup_steps(num_training_steps), self.args.learning_rate)
+        rate = self._snapshots.rate
+        self.lr_scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer or self.optimizer, lambda at: rate(at, *how))
+        self._created_lr_scheduler = True
+        return self.lr_scheduler
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Any:
         if self.args.train_sampling_strategy != "group_by_length":
@@ -175,12 +193,17 @@ def load_model(source: str, task: Task, attention: str | None = None) -> nn.Modu
 
 
 def fine_tune(
-    source: str, task: Task, labelled: Sequence[tuple[Example, Any]], training: Training, seed: int
+    source: str,
+    task: Task,
+    labelled: Sequence[tuple[Example, Any]],
+    training: Training,
+    seed: int,
+    snapshots: Snapshots | None = None,
 ) -> FineTuned | FineTunedEncoder:
     """Fits a model, from the weights of `source`, on labelled examples. All processes call it together.
 
     All weights are trained; in mode `lora`, and where a frozen run's final fit is to be one, adapters that are merged
-    at the end.
+    at the end. snapshots: sets the learning rate, and keeps weights on the way.
 
     Raises:
         UserError: the model can't be loaded, or a training argument has a value that transformers refuses.
@@ -194,18 +217,23 @@ def fine_tune(
     with tempfile.TemporaryDirectory() as folder:
         with _told_of_arguments():
             arguments = _arguments(training, folder, seed, len(items))
-        with used_rows(model, task.token_ids(tokenizer, items), arguments.optim):
+        with used_rows(model, task.token_ids(tokenizer, items), arguments.optim) as put:
             with _told_of_arguments():
                 trainer = _Trainer(
                     task,
+                    snapshots,
                     model=model,
                     args=arguments,
                     train_dataset=items,
                     data_collator=partial(task.collate, tokenizer),
                 )
             trainer.remove_callback(transformers.PrinterCallback)
+            if snapshots is not None:
+                snapshots.watch(model)
             with precision_of(training).of_products():
                 trainer.train()
+    if snapshots is not None:
+        snapshots.trained(put, training.adapts)
     if training.adapts:
         model = merged(model)
     return scorer_of(model, tokenizer, task, training)

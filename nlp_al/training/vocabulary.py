@@ -9,11 +9,13 @@ The weights after it are those of training the whole table.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
 import torch
 from torch import nn
+
+State = dict[str, torch.Tensor]
 
 ADAMW = ("adamw_torch", "adamw_torch_fused")
 """Optimizers of Trainer that treat each weight by itself, and one without gradient by weight decay alone."""
@@ -41,27 +43,39 @@ class UsedRows(nn.Module):
 
 
 @contextmanager
-def used_rows(model: nn.Module, ids: Iterable[int], optimizer: str) -> Iterator[None]:
+def used_rows(model: nn.Module, ids: Iterable[int], optimizer: str) -> Iterator[Callable[[State], State]]:
     """While it lasts, `model` trains the embeddings of `ids` alone; after it, the whole table is there again.
+
+    What it gives takes, after it, parameters by name that were noted while it lasted: it puts the table back to where
+    it was then, and returns the others.
 
     It does nothing where that would change the result: another optimizer than AdamW, a table that is not trained, is
     shared with an output layer, or is more than a plain look-up.
     """
     table = model.get_input_embeddings()  # type: ignore[operator]
     if optimizer not in ADAMW or not _plain(table) or _shared(model, table):
-        yield
+        yield dict
         return
     padding = [] if table.padding_idx is None else [table.padding_idx]
     used = torch.tensor(sorted({*ids, *padding}))
     small = UsedRows(table, used)
     model.set_input_embeddings(small)  # type: ignore[operator]
-    try:
-        yield
-    finally:
-        trained = small.weight.detach().to(table.weight.device)
+    name = next(name for name, values in model.named_parameters() if values is small.weight)
+
+    decayed = small.weight.detach()[-1].clone()
+
+    def put(state: State) -> State:
+        rows = state[name].to(table.weight.device)
         with torch.no_grad():
-            table.weight.mul_(trained[-1])
-            table.weight[used] = trained[:-1]
+            table.weight.mul_(rows[-1] / decayed.to(rows.device))
+            table.weight[used] = rows[:-1]
+        decayed.copy_(rows[-1])
+        return {other: values for other, values in state.items() if other != name}
+
+    try:
+        yield put
+    finally:
+        put({name: small.weight.detach()})
         model.set_input_embeddings(table)  # type: ignore[operator]
 
 

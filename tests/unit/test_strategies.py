@@ -74,7 +74,7 @@ def test_the_registry_is_a_dict_of_classes_that_tell_what_they_are() -> None:
 @pytest.mark.parametrize(
     ("name", "parameters", "says"),
     [
-        ("badg", {}, "no strategy 'badg'.*'badge'.*coreset, embedding_kmeans, entity"),
+        ("badg", {}, "no strategy 'badg'; the closest name is 'badge'"),
         ("badge", {"temperature": 1}, "badge has no parameter 'temperature'; its parameters are: deterministic"),
         ("random", {"seed": 1}, "its parameters are: none"),
         ("badge", {"deterministic": "yes"}, "deterministic of strategy badge is 'yes'; it must be true or false"),
@@ -347,7 +347,8 @@ def test_other_precisions_are_served(name: str, dtype: torch.dtype) -> None:
     assert not turned.is_contiguous()
     probs = made.probs.to(dtype)
     known = Signals(probs=probs[:3].float(), embeddings=turned[:3].float())
-    signals = Signals(probs=probs, embeddings=turned, labelled=known)
+    passes = made.passes.to(dtype) if made.passes is not None else None
+    signals = Signals(probs=probs, passes=passes, embeddings=turned, labelled=known)
     assert len(set(select(name, signals, 7))) == 7
 
 
@@ -659,9 +660,10 @@ def test_the_harness_names_the_promise_that_is_broken(broken: type[Strategy], sa
 
 
 def test_missing_fields_are_refused_by_select() -> None:
+    made = synthetic_signals("single", 3, labelled=0)
     for name, chosen in STRATEGIES.items():
         for need in chosen.needs - OPTIONAL:
-            others = {other: torch.ones(3, 2) for other in chosen.needs - OPTIONAL - {need}}
+            others = {other: getattr(made, other) for other in chosen.needs - OPTIONAL - {need}}
             with pytest.raises(SignalError, match=need):
                 select(name, Signals(count=3, **others), 1)
 

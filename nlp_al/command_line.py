@@ -89,6 +89,8 @@ def merged(values: dict[str, Any], overrides: Sequence[Override]) -> dict[str, A
             inside = at.get(part)
             if at is out and part in NAMES and (inside is None or isinstance(inside, str)):
                 inside = {"strategy" if part == "initial" else "name": inside or NAMES[part]}
+            elif key.startswith("stop.rule.") and part == "rule" and isinstance(inside, str):
+                inside = {"name": inside}
             elif inside is None:
                 inside = {}
             if not isinstance(inside, dict):
@@ -103,6 +105,8 @@ def help_text(about: str, only: str | None = None) -> str:
     """What --help prints: the caller's own words, then every key with its default. only: the caller's task."""
     from nlp_al.annotation import ANNOTATORS
     from nlp_al.config import Config
+    from nlp_al.samplers import SAMPLERS
+    from nlp_al.stopping import STOPPING
     from nlp_al.strategies import STRATEGIES
     from nlp_al.tasks import TASKS
 
@@ -126,8 +130,12 @@ def help_text(about: str, only: str | None = None) -> str:
             lines += ["", f"With task: {name}", "", *_entries("task_options", task.Options)]
             for role, text in {"id": "text or number, another in each row; optional", **task.columns}.items():
                 lines += _entry(f"dataset.columns.{role}", f"name of the column: {text}", role)
+    for name, sampler in SAMPLERS.items():
+        lines += ["", f"With sampler: {name}", "", *_entries("sampler", sampler)]
     for name, annotator in ANNOTATORS.items():
         lines += ["", f"With annotator: {name}", "", *_entries("annotator", annotator)]
+    for name, rule in STOPPING.items():
+        lines += ["", f"With stop.rule: {name}", "", *_entries("stop.rule", rule)]
     lines += ["", "Many runs in one process, features shared:", ""]
     lines += _entry("sweep.KEY", "values of any key, as a,b,c: a run for each; several --sweep.KEY multiply")
     known = textwrap.wrap(f"Strategies: {', '.join(STRATEGIES)} (more: nlp-al strategies)", 116)

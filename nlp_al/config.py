@@ -13,7 +13,10 @@ from typing import Any, Literal
 
 from nlp_al.annotation import annotator_class, make_annotator
 from nlp_al.errors import UserError
+from nlp_al.samplers import SAMPLERS, make_sampler, usual_sampler
 from nlp_al.source import Dataset, check_weights, home, read_dataset, rooted
+from nlp_al.stopping import named as named_rules
+from nlp_al.stopping import no_scores, read_rule
 from nlp_al.strategies import STRATEGIES, Strategy, strategy_class
 from nlp_al.tasks import make_task
 from nlp_al.training.arguments import TRAINING_DEFAULTS, checked
@@ -57,11 +60,17 @@ class Stop:
     """When to end before the last round."""
 
     cost: float | None = about("the most that may be asked, in loop.unit; null: no limit")
-    rule: None = about("reserved for stopping rules; must be null")
+    rule: Any = about(
+        "a stopping rule: a name, {name: ..., parameters, below}, or several, {any: [...]} or {all: [...]}; null: none"
+    )
+    size: int = about("examples of the stop set, if a rule needs one: never asked, at most a tenth of the pool", 2000)
+    log: bool = about("observe in a simulation what all rules read, for the table of nlp-al report", False)
 
     def __post_init__(self) -> None:
         if self.cost is not None and self.cost <= 0:
             raise ValueError(f"cost is {self.cost}; it must be more than 0, or null for no limit.")
+        if self.size < 1:
+            raise ValueError(f"size is {self.size}; it must be at least 1.")
 
 
 @dataclass(frozen=True)
@@ -126,6 +135,14 @@ class Annotator:
 
 
 @dataclass(frozen=True)
+class Sampler:
+    """Where a committee comes from."""
+
+    name: str
+    parameters: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class PushToHub:
     """What goes to the Hugging Face Hub at the end of a run."""
 
@@ -168,6 +185,11 @@ class Config:
         "examples it hands on",
         (Stage("margin"),),
     )
+    sampler: Sampler = about(
+        "where the members of a committee come from, for strategies that compare some: a name, or {name: ..., "
+        "parameters, below}; left out: mc_dropout, or heads in frozen mode",
+        Sampler(""),
+    )
     loop: Loop = about("", Loop())
     stop: Stop = about("", Stop())
     training: Training = about("", Training(arguments=TRAINING_DEFAULTS))
@@ -202,6 +224,7 @@ def read_config(values: dict[str, Any], base: Path) -> Config:
     task = make_task(plain["task"], values.get("task_options", {}))
     if not task.named and values.get("labels") is not None:
         raise UserError(f"labels is given, but {task.name} has no fixed labels; leave it out.")
+    training = _training(values.get("training", {}))
     config = Config(
         **plain,
         task_options=asdict(task.options),
@@ -210,12 +233,15 @@ def read_config(values: dict[str, Any], base: Path) -> Config:
         initial=_stage(values.get("initial", NAMES["initial"]), "initial"),
         strategy=_stages(values.get("strategy", NAMES["strategy"])),
         loop=build(Loop, values.get("loop"), "loop"),
-        stop=build(Stop, values.get("stop"), "stop"),
-        training=_training(values.get("training", {})),
+        stop=_stop(values.get("stop")),
+        training=training,
+        sampler=_sampler(values.get("sampler"), training.mode),
         annotator=Annotator(*_named(values.get("annotator", NAMES["annotator"]), "annotator")),
         push_to_hub=build(PushToHub, values.get("push_to_hub"), "push_to_hub"),
     )
     _check_strategies(config)
+    _check_sampler(config)
+    _check_stop(config)
     if config.loop.aggregation == "dawid_skene" and not task.named:
         raise UserError(
             f"loop.aggregation is dawid_skene, which needs labels that mean the same for every example; those of "
@@ -252,6 +278,48 @@ def _check_strategies(config: Config) -> None:
             )
 
 
+def _check_sampler(config: Config) -> None:
+    """It makes sense with this way of training."""
+    sampler, training = config.sampler, config.training
+    why = make_sampler(sampler.name, sampler.parameters).refusal(training)
+    if why is not None:
+        others = [name for name, kind in SAMPLERS.items() if kind().refusal(training) is None]
+        listed = " or ".join(name for name in others if name != sampler.name)
+        raise UserError(f"sampler is {sampler.name!r}, but {why}; take {listed}.")
+
+
+def _stop(value: Any) -> Stop:
+    made = build(Stop, value, "stop")
+    if made.rule is None:
+        return made
+    read_rule(made.rule)
+    return replace(made, rule=named_rules(made.rule))
+
+
+def _check_stop(config: Config) -> None:
+    """What the rule reads can be had, as far as the config tells."""
+    if config.stop.log and not annotator_class(config.annotator.name).hides_gold:
+        raise UserError(
+            f"stop.log is true, but the annotator is {config.annotator.name}; where each rule would have stopped is "
+            "seen in a simulation, under the annotator oracle."
+        )
+    metrics = make_task(config.task, config.task_options).metrics
+    for rule in read_rule(config.stop.rule).inside() if config.stop.rule is not None else ():
+        if "scores" in rule.reads and not config.loop.holdout and _has_validation(config.dataset) is False:
+            raise UserError(no_scores(rule.name))
+        metric = getattr(rule, "metric", None)
+        if metric is not None and not metric.startswith(metrics):
+            raise UserError(f"stop.rule: there is no metric {metric!r}: {suggest(metric, metrics)}.")
+
+
+def _has_validation(dataset: Dataset) -> bool | None:
+    """Whether there is a validation split; None where only loading tells."""
+    parts = dataset.arguments.get("split") or dataset.arguments.get("data_files")
+    if isinstance(parts, dict):
+        return "validation" in parts
+    return False if parts else None
+
+
 def _strategy(key: str, stage: Stage) -> Strategy:
     try:
         kind = strategy_class(stage.name)
@@ -281,8 +349,8 @@ def _labels(value: Any, fewest: int) -> dict[str, str] | None:
 LORA_LEARNING_RATE = 1e-3
 """Adapters start from zero and want a far higher rate than whole weights."""
 
-NAMES = {"initial": "random", "strategy": "margin", "annotator": "oracle"}
-"""The names that stand where a section gives none."""
+NAMES = {"initial": "random", "strategy": "margin", "annotator": "oracle", "sampler": None}
+"""The names that stand where a section gives none; that of a sampler goes by the way of training."""
 
 
 def _named(value: Any, key: str) -> tuple[str, dict[str, Any]]:
@@ -293,6 +361,15 @@ def _named(value: Any, key: str) -> tuple[str, dict[str, Any]]:
     if not isinstance(value, dict) or not isinstance(value.get(title), str):
         raise UserError(f"{key} is {shown(value)}; it must be a name or a mapping with {title!r}.")
     return value[title], {str(k): v for k, v in value.items() if k != title}
+
+
+def _sampler(value: Any, mode: str) -> Sampler:
+    """The one that is named, or the usual one, whose parameters may be given without its name."""
+    if value is None:
+        return Sampler(usual_sampler(mode))
+    if isinstance(value, dict) and value.get("name") is None:
+        value = {**value, "name": usual_sampler(mode)}
+    return Sampler(*_named(value, "sampler"))
 
 
 def _stages(value: Any) -> tuple[Stage, ...]:
@@ -347,6 +424,7 @@ def as_values(config: Config) -> dict[str, Any]:
         "dataset": {"path": config.dataset.path, **config.dataset.arguments, "columns": config.dataset.columns},
         "initial": named(config.initial, "strategy"),
         "strategy": stages[0] if len(stages) == 1 else stages,
+        "sampler": {"name": config.sampler.name, **config.sampler.parameters},
         "loop": {f.name: getattr(config.loop, f.name) for f in fields(Loop)},
         "stop": {f.name: getattr(config.stop, f.name) for f in fields(Stop)},
         "training": {**training, **config.training.arguments},

@@ -22,17 +22,22 @@ from nlp_al.errors import RunError
 from nlp_al.hub import push
 from nlp_al.labelled import write_labelled
 from nlp_al.late import note_late
+from nlp_al.made_labels import FILE as MADE_LABELS
+from nlp_al.made_labels import make_labels
 from nlp_al.pool import HOLDOUT, Answer, Example, Query
 from nlp_al.processes import Bell, free_memory, leave, processes, shared
 from nlp_al.progress import Progress
 from nlp_al.query import as_queries, choose_batch, ranked, strategies_of
 from nlp_al.relabel import changes_of, names_after
 from nlp_al.resume import begin
+from nlp_al.samplers import Fitted, make_sampler
 from nlp_al.scores import interval, predict, suggest
-from nlp_al.signals import Signals
-from nlp_al.signals.collector import Scorer, collect
+from nlp_al.signals import OF_MEMBERS, Signals
+from nlp_al.signals.collector import Committee, Scorer, collect, collect_members
+from nlp_al.signals.surprisal import Surprisal
 from nlp_al.store import LABELLED, MODEL, Disk, RunDirectory
 from nlp_al.training.fit import Fitter
+from nlp_al.watch import Watch
 
 FALLBACK = Stage("coreset")
 """Asks while there is no second class: what lies farthest from all that was seen is likeliest to be of another one."""
@@ -56,7 +61,10 @@ class ActiveLearner:
         self.state = processes()
         self.annotator = make_annotator(config.annotator.name, config.annotator.parameters)
         self.pool, self.gold = make_pool(config, self.bench, self.annotator)
-        self.fitter = Fitter(config, self.task, self.bench.encoder)
+        self.sampler = make_sampler(config.sampler.name, config.sampler.parameters)
+        self._compared = any(strategy.needs & OF_MEMBERS for strategy in strategies_of(config.strategy))
+        self.fitter = Fitter(config, self.task, self.bench.encoder, self.sampler.keeps if self._compared else None)
+        self.watch = Watch(config, self.bench, self.pool)
         self.bell = Bell()
         self.progress = Progress(config, self.task, enabled=self.state.is_main_process)
         self.disk = disk
@@ -65,6 +73,9 @@ class ActiveLearner:
         self.model: Scorer | None = None
         self.only_label: Any = None
         self._shared = 0
+        self._fitted_to = 0
+        self._readers: dict[str, Surprisal] = {}
+        self._made: dict[int, list[tuple[str, Any]]] = {}
 
     def run(self) -> None:
         """All rounds that are left, then the final model and the labelled set.
@@ -75,9 +86,11 @@ class ActiveLearner:
         with self.opened():
             while not self._finished():
                 self._round()
+            self.progress.stopped(self.watch.ended)
             if self.config.training.final != "none":
                 self.finish()
             else:
+                self._pull()  # what came after the last round's
                 self._hand_over()
 
     # The round
@@ -94,7 +107,9 @@ class ActiveLearner:
         answers = len(self.pool.answers)
         with _timed(seconds, "fit"):
             self._fit(self.round, answers)
-        self._record(batch, answers, seconds)
+        with _timed(seconds, "score"):
+            seen = self.watch.observe(self.round, answers, self.model, self._generator("stop"), self.store)
+        self._record(batch, answers, seconds, seen)
 
     def _ask(self, round_: int, seconds: dict[str, float]) -> list[Query]:
         """Chooses the batch of a round, and puts it on the disk before anyone sees it."""
@@ -103,6 +118,7 @@ class ActiveLearner:
         with _timed(seconds, "score"):
             signals = self._signals(pool, stages)
         batch: list[Query] = []
+        made: list[tuple[str, Any]] | None = None
         with _timed(seconds, "select"):
             if signals is not None and pool:
                 holdout = self.config.loop.holdout
@@ -110,9 +126,17 @@ class ActiveLearner:
                 chosen, held = choose_batch(signals, stages, self._allowance(round_), holdout, generator)
                 self.progress.chosen(name, chosen.note)
                 batch = as_queries(pool, chosen, held, round_, name)
-            batch = shared(batch)
+                asked = [query.id for query in batch]
+                made = make_labels(signals, strategies_of(stages), round_, pool, asked, self.task)
+            batch, made = shared((batch, made))
+        with _timed(seconds, "score"):
+            self.watch.asked(batch, self.model, self._generator("stop"), self.store)
         self.pool.queries += batch
+        if made is not None:
+            self._made[round_] = made
         if self.store is not None:
+            if made is not None:  # before the batch, which says that the round has begun
+                self.store.append(MADE_LABELS, [{"round": round_, "labels": made}])
             self.store.add_queries(batch)
         return batch
 
@@ -153,7 +177,7 @@ class ActiveLearner:
         ahead, next_ = self.annotator.ahead_of(len(batch)), self.round + 1
         if ahead is None or len(batch) - self._missing() < ahead:
             return False
-        if next_ > self.config.loop.rounds or self.pool.round_queries(next_):
+        if next_ > self.config.loop.rounds or self.pool.round_queries(next_) or self.watch.ended is not None:
             return False
         labels = [label for _, label in self.pool.labelled()]
         learnable = labels and self.task.only_label(labels) is None
@@ -201,12 +225,19 @@ class ActiveLearner:
 
     def _fit(self, round_: int, answers: int) -> None:
         """Fits on the first `answers` answers; there is no model while only one class has turned up."""
+        self._fitted_to = answers
         labelled = self.pool.labelled(answers)
         self.only_label = self.task.only_label([label for _, label in labelled])
         learnable = labelled and self.only_label is None
-        self.model = self.fitter.fit(labelled, round_, answers, self.store) if learnable else None
+        made = self._made_labels(round_, {example.id for example, _ in labelled})
+        self.model = self.fitter.fit([*labelled, *made], round_, answers, self.store) if learnable else None
 
-    def _record(self, batch: Sequence[Query], answers: int, seconds: dict[str, float]) -> None:
+    def _made_labels(self, round_: int, known: set[str]) -> list[tuple[Example, Any]]:
+        """What the model said itself of other examples than the known ones, as far as today's labels can say it."""
+        made = [(self.pool[name], label) for name, label in self._made.get(round_, ()) if name in self.pool]
+        return [(e, label) for e, label in made if e.id not in known and self.task.readable(label, e)]
+
+    def _record(self, batch: Sequence[Query], answers: int, seconds: dict[str, float], seen: dict[str, Any]) -> None:
         line: dict[str, Any] = {
             "round": self.round,
             "labelled": len(self.pool.labelled(answers)),
@@ -217,8 +248,12 @@ class ActiveLearner:
             "seconds": {name: round(value, 3) for name, value in seconds.items()},
             "peak_memory_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
         }
+        if made := self._made.get(self.round):
+            line["made_labels"] = len(made)
+        line |= self.watch.told(line, seen)
         if self.store is not None:
             self.store.append("metrics.jsonl", [line])
+            self.watch.done(self.round, self.store)
         self.progress.round(line)
         self.round += 1
 
@@ -250,15 +285,40 @@ class ActiveLearner:
         """Fields of the fitted model; before there is one, the pretrained encoder's embeddings stand for its own."""
         from_encoder = needs & ({"pretrained"} if self.model is not None else {"pretrained", "embeddings"})
         made: Signals | None = Signals(count=len(examples)) if self.state.is_main_process else None
-        if self.model is not None and needs - from_encoder:
-            made = collect(self.model, examples, needs - from_encoder, self._generator("passes"))
+        surprisals = needs & {"surprisal", "masked_surprisal"}
+        fitted = needs - from_encoder - surprisals
+        if self.model is not None and examples and fitted & OF_MEMBERS:
+            made = collect_members(self.model, self._committees(), examples, fitted, self._generator("passes"))
+        elif self.model is not None and fitted:
+            made = collect(self.model, examples, fitted, self._generator("passes"))
         if from_encoder:
             self.bench.encoder.encode(self.pool.examples)
             if made is not None and examples:
                 rows = self.task.embeddings(self.bench.encoder.rows(examples))
                 fields: dict[str, Any] = dict.fromkeys(from_encoder, rows)
                 made = replace(made, **fields)
+        for name in sorted(surprisals):
+            reader = self._readers.setdefault(name, Surprisal(self.config.model, self.task, name.startswith("masked")))
+            values = reader.of(examples, self.config.loop.seed)
+            reader.rest()
+            if made is not None:
+                found: dict[str, Any] = {name: values}
+                made = replace(made, **found)
         return made
+
+    def _committees(self) -> Iterator[Committee]:
+        """Groups of models that are compared, beside the fitted one."""
+        assert self.model is not None
+        labelled = self.pool.labelled(self._fitted_to)
+        return self.sampler.committees(
+            Fitted(
+                self.model,
+                labelled,
+                seed=lambda purpose: derived_seed(self.config.loop.seed, self.round, f"sampler-{purpose}"),
+                another=partial(self.fitter.another, labelled),
+                snapshots=partial(self.fitter.snapshots, labelled),
+            )
+        )
 
     def _allowance(self, round_: int) -> float:
         """What a round may cost. What a round could not spend is left to the next."""
@@ -342,13 +402,18 @@ class ActiveLearner:
             about = (self.bench.guidelines, self.store.path, self.gold, self.pool.examples, self.pool.answers)
             self.annotator.start(Setting(self.task, *about, names_after(self.bench.changes)))
             self.pool.moved = {k: v for line in self.store.lines("reranked.jsonl") for k, v in line["places"].items()}
-        state = (self.pool.queries, self.pool.answers, self.pool.moved, metrics)
-        self.pool.queries, self.pool.answers, self.pool.moved, metrics = shared(state)
+            self._made = {line["round"]: line["labels"] for line in self.store.lines(MADE_LABELS)}
+        state = (self.pool.queries, self.pool.answers, self.pool.moved, self._made, metrics)
+        self.pool.queries, self.pool.answers, self.pool.moved, self._made, metrics = shared(state)
         self._shared = len(self.pool.answers)
         self.round = len(metrics)
         if self.fitter.frozen:
             scored = [example for name in ("validation", "test") for example, _ in self.bench.gold(name)]
             self.bench.encoder.encode([*self.pool.examples, *scored])
+        if self._compared:
+            self.sampler.check_model(self.task, self.config.model)
+        self.watch.begin(metrics, self._generator("stop", 0), self.store)
+        self.progress.stop_set(len(self.pool.apart), len(self.pool.examples))
         self.progress.start(metrics)
         if metrics:
             self._fit(self.round - 1, metrics[-1]["answers"])
@@ -358,7 +423,7 @@ class ActiveLearner:
         if self.round > loop.rounds or self.pool.round_queries(self.round):
             return self.round > loop.rounds
         spent = most is not None and self.pool.cost(loop.unit) >= most
-        return self.round > 0 and (spent or not self.pool.unlabelled())
+        return self.round > 0 and (spent or self.watch.ended is not None or not self.pool.unlabelled())
 
     def finish(self) -> None:
         """Puts the final model in `model/` and the labelled set in `labelled/`, unless they are there. Needs `opened`.

@@ -90,7 +90,8 @@ class Pool:
     """The train split in its fixed order, with everything asked and answered so far.
 
     moved: places of examples that were put into another order after they were asked about. fold: makes one label of
-    several annotators' answers. needs: how many annotators' answers a question waits for, by id.
+    several annotators' answers. needs: how many annotators' answers a question waits for, by id. apart: ids that nobody
+    is asked about.
 
     The order is that of the ids' hashes, so that ties never favour the first rows of a file sorted by class.
     """
@@ -101,6 +102,7 @@ class Pool:
     moved: dict[str, int] = field(default_factory=dict)
     fold: Aggregation = field(default_factory=Majority)
     needs: Callable[[str], int] = field(default=lambda name: 1)
+    apart: frozenset[str] = frozenset()
 
     def __post_init__(self) -> None:
         self.examples = sorted(self.examples, key=lambda e: hashlib.blake2b(e.id.encode()).digest())
@@ -145,8 +147,8 @@ class Pool:
         return [(e, labels[e.id]) for e in self.examples if e.id in labels and (e.id in held) == holdout]
 
     def unlabelled(self) -> list[Example]:
-        """Examples that nobody was asked about and that have no label, in pool order."""
-        taken = {query.id for query in self.queries} | {answer.id for answer in self.answers}
+        """Examples that may be asked about: nobody was yet, and they have no label; in pool order."""
+        taken = {query.id for query in self.queries} | {answer.id for answer in self.answers} | self.apart
         return [example for example in self.examples if example.id not in taken]
 
     def round_queries(self, round_: int) -> list[Query]:

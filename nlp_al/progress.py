@@ -61,6 +61,16 @@ class Progress:
             over = " All rounds are done: raise loop.rounds to ask about them; nlp-al predict labels them as they are."
             self._say(told + (over if done > self.config.loop.rounds else ""))
 
+    def stop_set(self, size: int, of: int) -> None:
+        """What a stopping rule compares models on, where it does."""
+        if size:
+            self._say(f"The stop set, {size} of {of} rows drawn at random, is never asked.")
+
+    def stopped(self, ended: tuple[int, str] | None) -> None:
+        """The stopping rule has ended the run. ended: the round, and why."""
+        if ended is not None:
+            self._say(f"Stopped after round {ended[0]} by {ended[1]}. Change stop.rule, or take it out, to go on.")
+
     def one_class(self, only_label: Any, asks: str) -> None:
         """No model yet."""
         self._say(f"      {_known(only_label)}: until a second class turns up, {asks} asks.")

@@ -13,7 +13,7 @@ import numpy as np
 
 from nlp_al import evaluation as ev
 from nlp_al import report_page as page
-from nlp_al import report_people
+from nlp_al import report_people, report_stopping
 from nlp_al.errors import UserError
 from nlp_al.evaluation import BASELINE, Curve, Floats, Run, Saving
 from nlp_al.report_page import interval, number, saved, span, spread
@@ -308,6 +308,7 @@ def _body(study: Study) -> str:
         page.section("Learning curves", *_figures(study)),
         page.section("Strategies", page.table("Mean ± standard deviation over seeds", *strategy_table(study))),
         page.section("Labels saved, level by level", _levels_table(study)),
+        report_stopping.where({row.strategy: row.runs for row in study.rows}, study.metric, study.split, study.noun),
         report_people.annotators(study.runs),
         page.section("Round by round", *rounds),
         page.section("Final models", page.final_table(study.runs)),

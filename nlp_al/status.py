@@ -10,6 +10,7 @@ from nlp_al.agreement import Agreement, agreement
 from nlp_al.config import Config
 from nlp_al.pool import Pool
 from nlp_al.run_files import run_config, run_json, run_lines, run_pool, run_task
+from nlp_al.stopping import first_stop, observations, read_rule
 from nlp_al.tasks import make_task
 
 
@@ -18,10 +19,13 @@ def status_text(path: Path) -> str:
     config = run_config(path)
     task = run_task(path)
     pool, metrics = run_pool(path, [], task), run_lines(path, "metrics.jsonl")
+    final = run_json(path, "final.json")
+    if final.get("round") != len(metrics) - 1:  # rounds came after it
+        final = {}
     lines = [f"{path}: {config.task}, {config.strategy_name}, {config.training.mode} training"]
     lines += _counted(pool, agreement(pool.last(), task, pool.fold.decides))
-    lines += _scores(config, metrics)
-    lines.append(f"next: {_next(config, path, pool, metrics)}")
+    lines += _scores(config, metrics, final)
+    lines.append(f"next: {_next(config, path, pool, metrics, final)}")
     return "\n".join(lines)
 
 
@@ -45,11 +49,12 @@ def _counted(pool: Pool, found: Agreement) -> list[str]:
     return lines
 
 
-def _scores(config: Config, metrics: list[dict[str, Any]]) -> list[str]:
+def _scores(config: Config, metrics: list[dict[str, Any]], final: dict[str, Any]) -> list[str]:
     """The newest score of each split, first that of the holdout: it alone is of texts that nobody chose."""
     if not metrics:
         return ["scores   none yet: no round is finished"]
-    newest, lines = metrics[-1], []
+    newest, lines = final or metrics[-1], []
+    of = "of the final model" if final else f"after round {newest['round']}"
     main = make_task(config.task, config.task_options).metrics[0]
     for split in ("holdout", "test", "validation"):
         if main in (newest.get(split) or {}):
@@ -57,11 +62,11 @@ def _scores(config: Config, metrics: list[dict[str, Any]]) -> list[str]:
             if split == "holdout" and "holdout_interval" in newest:
                 low, high = newest["holdout_interval"][main]
                 told += f", between {low:.3f} and {high:.3f} with 95%"
-            lines.append(f"{told}, after round {newest['round']} with {newest['labelled']} labels")
+            lines.append(f"{told}, {of} with {newest['labelled']} labels")
     return lines or ["scores   none: there is no test, validation or holdout set (loop.holdout)"]
 
 
-def _next(config: Config, path: Path, pool: Pool, metrics: list[dict[str, Any]]) -> str:
+def _next(config: Config, path: Path, pool: Pool, metrics: list[dict[str, Any]], final: dict[str, Any]) -> str:
     round_ = len(metrics)
     waiting = len(pool.unanswered(round_))
     if waiting:
@@ -71,9 +76,21 @@ def _next(config: Config, path: Path, pool: Pool, metrics: list[dict[str, Any]])
         if ident := pages.get("pages", {}).get("main", {}).get("id"):
             where = f" at {pages['url']}/dataset/{ident}/annotation-mode"
         return f"{waiting} of the {batch} questions of round {round_} wait for an answer{where}"
-    if round_ > config.loop.rounds:
-        final = run_json(path, "final.json")
+    stopped = None if config.stop.rule is None else _stopped(config, metrics)
+    if stopped is not None and not final and config.training.final == "none":
+        return f"nothing: {stopped}; change stop.rule, or take it out, to go on"
+    if round_ > config.loop.rounds or stopped is not None:
+        if final:
+            return f"nothing: the final model is in {path / 'model'}"
         if config.training.final == "none":
             return "nothing: all rounds are done; raise loop.rounds to go on"
-        return f"nothing: the final model is in {path / 'model'}" if final else f"nlp-al finish {path}"
+        return f"nlp-al finish {path}"
     return f"give the run's command again: round {round_} of {config.loop.rounds} is to be asked or fitted"
+
+
+def _stopped(config: Config, metrics: list[dict[str, Any]]) -> str | None:
+    """Where the stopping rule has ended the run, and why; None where it has not."""
+    main = make_task(config.task, config.task_options).metrics[0]
+    seen = observations(metrics, main, config.loop.batch, config.loop.unit)
+    found = first_stop(read_rule(config.stop.rule), seen)
+    return None if found is None else f"stopped after round {found[0].round} by {found[1].reason}"

@@ -86,3 +86,21 @@ def test_one_query_from_the_same_fine_tuned_model(config, tmp_path):
         launch(processes, config, tmp_path / "cache", *full, "--loop.rounds", "1", "--run_dir", str(run))
     assert asked(two) == asked(one)
     assert len(asked(one)) == 15
+
+
+@pytest.mark.parametrize("config", ["text_classification"], indirect=True)
+def test_a_stopping_rule_ends_both(config, tmp_path):
+    one, two = tmp_path / "run1", tmp_path / "run2"
+    rule = "{any: [{name: kappa_average, threshold: 0.1, window: 1}, {name: classification_change}, selected_accuracy]}"
+    options = ("--stop.rule", rule, "--loop.rounds", "8")
+    for processes, run in ((1, one), (2, two)):
+        launch(processes, config, tmp_path / "cache", *options, "--run_dir", str(run))
+    observed = [[line["stop"] for line in read_lines(run / "metrics.jsonl")] for run in (one, two)]
+    assert observed[0] == observed[1]
+    assert 1 < len(observed[0]) < 9
+    assert asked(one) == asked(two)
+    # A fine-tuned model is asked on both processes, and the end is known to both.
+    full = ("--training.mode", "full", "--training.min_steps", "5", "--training.num_train_epochs", "1")
+    full = (*full, "--stop.rule.any", "[{name: overall_uncertainty, threshold: 1}]", "--loop.rounds", "8")
+    launch(2, config, tmp_path / "cache", *full, "--run_dir", str(tmp_path / "full"))
+    assert len(read_lines(tmp_path / "full" / "metrics.jsonl")) == 1

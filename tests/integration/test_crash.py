@@ -50,6 +50,12 @@ SCENARIOS: dict[str, dict[str, Any]] = {
         "loop": {"rounds": 2},
     },
     "changed": {"strategy": "badge", "annotator": RECORDING, "loop": {"rounds": 2}},
+    "stopped": {
+        "strategy": "margin",
+        "annotator": RECORDING,
+        "stop": {"rule": {"name": "kappa_average", "threshold": 0.2, "window": 1}, "log": True},
+        "loop": {"rounds": 9},
+    },
     "full": {
         "strategy": "margin",
         "annotator": RECORDING,
@@ -389,7 +395,8 @@ def check_equal(run_dir: Path, reference: Path) -> None:
     assert metrics_of(run_dir) == metrics_of(reference)
     assert history_of(run_dir) == history_of(reference)
     assert files_of(run_dir) == files_of(reference)
-    for name in ("final.json", "model/model.safetensors", "model/nlp_al.json", "model/README.md"):
+    stopping = [f"stopping/{path.name}" for path in reference.glob("stopping/*")]
+    for name in ("final.json", "model/model.safetensors", "model/nlp_al.json", "model/README.md", *stopping):
         if (reference / name).exists():
             assert (run_dir / name).read_bytes() == (reference / name).read_bytes()
     for path in (reference / "labelled").rglob("*"):
@@ -416,7 +423,7 @@ def points(name: str, trace: list) -> list[Kill]:
         file = "labels.jsonl" if name == "full" else "metrics.jsonl"
         last = max(step for step, (kind, written, _) in enumerate(trace) if (kind, written) == ("write", file))
         return [kill for kill in kills(trace, ["half"]) if kill.step > last and not _among_others(trace, kill.step)]
-    return kills(trace, ["half" if name == "changed" else "the first line"])
+    return kills(trace, ["half" if name in ("changed", "stopped") else "the first line"])
 
 
 def _among_others(trace: list, step: int) -> bool:
@@ -483,6 +490,10 @@ def test_the_reference_is_worth_comparing_with(runs: Runs) -> None:
     assert (round_, changed["strategy"]) == (2, [{"name": "margin"}, {"name": "badge"}])
     words = read_lines(runs.reference("words")[0] / "queries.jsonl")
     assert {"initial", "badge", "holdout"} == {query["strategy"] for query in words}
+    stopped = metrics_of(runs.reference("stopped")[0])
+    assert 2 < len(stopped) < 10
+    assert [line["stop"]["decision"]["stop"] for line in stopped] == [False] * (len(stopped) - 1) + [True]
+    assert {"kappa", "changed", "accuracy", "mean_entropy"} <= set(stopped[-1]["stop"])
     people = runs.reference("people")[0]
     assert {line["annotator"] for line in answers_of(people)} == {"ann", "bob", "dataset"}
     assert {"README.md", "nlp_al.json", "data"} == {path.name for path in (people / "labelled").iterdir()}

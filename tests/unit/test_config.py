@@ -12,6 +12,7 @@ from nlp_al.command_line import help_text
 from nlp_al.config import Config, Loop, Lora, PushToHub, Stop, Training, as_values, parse_arguments, read_config
 from nlp_al.errors import UserError
 from nlp_al.source import Dataset
+from nlp_al.stopping import STOPPING
 from nlp_al.strategies import STRATEGIES
 from nlp_al.tasks import TASKS
 
@@ -49,7 +50,7 @@ def _in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
             "--loop.bach 3",
             "Unknown key 'loop.bach': did you mean 'batch'? (there are: aggregation, batch, holdout, initial, rounds",
         ),
-        ("--stop.rules x", "Unknown key 'stop.rules': did you mean 'rule'? (there are: cost, rule)."),
+        ("--stop.rules x", "Unknown key 'stop.rules': did you mean 'rule'? (there are: cost, log, rule, size)."),
         (
             "--dataset.columns.txt x",
             "Unknown key 'dataset.columns.txt': did you mean 'text'? (there are: id, label, tex",
@@ -72,8 +73,8 @@ def _in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
         ("--strategy.ag max", "Unknown key 'strategy.ag': did you mean 'agg'? (there are: agg)."),
         ("--initial.agg max", "Unknown key 'initial.agg': there are none."),
         ("--task text-clasification", "There is no task 'text-clasification': did you mean 'text-classification'? ("),
-        ("--strategy margn", "strategy: There is no strategy 'margn'; did you mean 'margin'? (there are: badge, "),
-        ("--initial randm", "initial: There is no strategy 'randm'; did you mean 'random'? (there are: badge, "),
+        ("--strategy margn", "strategy: There is no strategy 'margn'; the closest name is 'margin'."),
+        ("--initial randm", "initial: There is no strategy 'randm'; the closest name is 'random'."),
         (
             "--annotator orakle",
             "There is no annotator 'orakle': did you mean 'oracle'? (there are: argilla, jsonl, oracle).",
@@ -86,7 +87,21 @@ def _in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
         ("--loop.aggregation mean", "loop.aggregation is 'mean'; it must be majority or dawid_skene."),
         ("--loop [1]", "loop is [1]; it must be a mapping of keys to values."),
         ("--stop.cost x", "stop.cost is 'x'; it must be a number or null."),
-        ("--stop.rule x", "stop.rule is 'x'; it must be null."),
+        (
+            "--stop.rule x",
+            "stop.rule: There is no stopping rule 'x': there are: classification_change, ",
+        ),
+        ("--stop.rule.threshold 1", "stop.rule is {'threshold': 1}; it must be a name, a mapping with 'name', or {any"),
+        ("--stop.rule {name: kappa_average, windw: 1}", "Unknown key 'stop.rule.windw': did you mean 'window'? ("),
+        ("--stop.rule {name: kappa_average, threshold: x}", "stop.rule.threshold is 'x'; it must be a number."),
+        ("--stop.rule target", "The config lacks 'stop.rule.threshold'."),
+        (
+            "--stop.rule {name: target, threshold: 0.9, metric: acc}",
+            "stop.rule: there is no metric 'acc': there are: accuracy, f1_macro.",
+        ),
+        ("--stop.log 1", "stop.log is 1; it must be true or false."),
+        ("--stop.size 0", "stop.size is 0; it must be at least 1."),
+        ("--stop {log: true, rule: [kappa_average]}", "stop.rule is ['kappa_average']; it must be a name, a mapping"),
         ("--task 5", "task is 5; it must be text."),
         ("--task_options 5", "task_options is 5; it must be a mapping of keys to values."),
         ("--model [a]", "model is ['a']; it must be text."),
@@ -163,7 +178,10 @@ def _in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
             "--strategy [{name: margin, keep: 24}, badge]",
             "strategy[0].keep is 24; it must be at least loop.batch (25), ",
         ),
-        ("--strategy [{name: margn, keep: 90}, badge]", "strategy[0]: There is no strategy 'margn'; did you mean"),
+        (
+            "--strategy [{name: margn, keep: 90}, badge]",
+            "strategy[0]: There is no strategy 'margn'; the closest name is 'margin'.",
+        ),
         ("--dataset.streaming true", "dataset.streaming is not taken: a pool has to be known whole."),
         (
             "--dataset.split train",
@@ -337,6 +355,49 @@ def test_a_named_section_takes_parameters_beside_the_name_it_has():
     assert config("--initial.strategy", "coreset").initial.name == "coreset"
 
 
+def test_a_stopping_rule_takes_parameters_too():
+    assert config().stop == Stop(None, None, 2000, False)
+    assert config("--stop.rule", "kappa_average").stop.rule == {"name": "kappa_average"}
+    asked = ("--stop.rule", "kappa_average", "--stop.rule.threshold", "0.95")
+    assert config(*asked).stop.rule == {"name": "kappa_average", "threshold": 0.95}
+    assert config("--stop", "{rule: {name: target, threshold: 1}}").stop.rule == {"name": "target", "threshold": 1}
+    rules = "{any: [kappa_average, {all: [max_uncertainty]}]}"
+    assert config("--stop.rule", rules).stop.rule == {
+        "any": [{"name": "kappa_average"}, {"all": [{"name": "max_uncertainty"}]}]
+    }
+    swept = [*LEAST, "--sweep.stop.rule", "kappa_average,{name: max_uncertainty, by: confidence}"]
+    assert [c.run_dir for c in parse_arguments(swept)] == [
+        "runs/sweep-kappa_average",
+        "runs/sweep-max_uncertainty-by=confidence",
+    ]
+
+
+def test_rules_are_logged_in_simulations_alone():
+    told = mistake("--stop.log", "true", "--annotator", "jsonl", "--labels", "[a, b]")
+    assert told == (
+        "stop.log is true, but the annotator is jsonl; where each rule would have stopped is seen in a simulation, "
+        "under the annotator oracle."
+    )
+
+
+@pytest.mark.parametrize("rule", ["performance_plateau", "expected_gain", "{name: target, threshold: 0.9}"])
+def test_a_rule_on_scores_needs_some(tmp_path: Path, rule):
+    (tmp_path / "x.csv").write_text("text,label\na,b\n")
+    train = ["--dataset", "{path: csv, data_files: {train: x.csv, test: x.csv}}", "--stop.rule", rule]
+    told = mistake(*train)
+    name = rule.strip("{}").split(",")[0].removeprefix("name: ")
+    assert told == (
+        f"stop.rule is {name}, which reads scores of validation or holdout, and there is neither: name a validation "
+        "split, or set loop.holdout. Test labels are never looked at."
+    )
+    assert mistake("--dataset", "{path: csv, data_files: x.csv}", "--stop.rule", f"{{any: [{rule}]}}") == told
+    assert mistake("--dataset.split", "{train: 'train[:80%]', test: 'train[80%:]'}", "--stop.rule", rule) == told
+    split = ["--dataset.split", "{train: 'train[:80%]', validation: 'train[80%:]'}"]
+    files = ["--dataset", "{path: csv, data_files: {train: x.csv, validation: x.csv}}"]
+    for given in (split, files, ["--loop.holdout", "0.1"], []):  # of org/data on the Hub nothing is known yet
+        assert config(*given, "--stop.rule", rule).stop.rule is not None
+
+
 def test_the_command_line_wins_over_the_file(tmp_path: Path):
     (tmp_path / "c.yaml").write_text("loop: {batch: 3, rounds: 4}\nstrategy: {name: entropy, agg: sum}\n")
     made = config("--config", "c.yaml", "--loop.batch", "5", "--strategy.agg", "max")
@@ -426,6 +487,8 @@ def test_a_run_directory_is_made_up_where_none_is_named():
     "argv",
     [
         [],
+        ["--stop.rule", "kappa_average", "--stop.rule.window", "4", "--stop.log", "true"],
+        ["--stop.rule", "{any: [kappa_average, {all: [max_uncertainty, {name: target, threshold: 0.9}]}]}"],
         ["--task", "token-classification", "--labels", "{O: , B-X: 'a thing'}", "--annotator", "jsonl"],
         ["--strategy", "[{name: entropy, agg: max, keep: 60}, {name: badge}]", "--initial", "typiclust"],
         ["--stop.cost", "300", "--loop.unit", "words", "--training.mode", "frozen", "--training.weight_decay", "0.1"],
@@ -457,6 +520,8 @@ def test_help_names_every_key_and_fits_a_terminal():
         keys += [f"dataset.columns.{role}" for role in (*task.columns, "id")]
     keys += [f"annotator.{f.name}" for annotator in ANNOTATORS.values() for f in fields(annotator)]
     lines = text.splitlines()
+    keys += [f"stop.rule.{f.name}" for rule in STOPPING.values() for f in fields(rule)]
+    assert all(f"\nWith stop.rule: {name}\n" in text for name in STOPPING)
     for key in keys:
         entry = next((line for line in lines if line.startswith(f"  --{key} ")), "")
         assert len(entry.split()) > 2, f"--{key} is not explained"

@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 from ruamel.yaml import YAML
 
+from nlp_al import evaluation as ev
+from nlp_al import report_stopping
 from nlp_al.errors import RunError, UserError
 from nlp_al.report import compare, read_study, verdicts, write_report
 
@@ -469,3 +471,75 @@ def test_the_data_is_told_by_its_fingerprint_where_there_is_one(tmp_path):
     (second / "environment.json").write_text('{"dataset_fingerprint": "ba5"}')
     with pytest.raises(UserError, match="dataset is of fingerprint ba5"):
         compare([first, second])
+
+
+class TestWhereRulesStop:
+    """Round 1 to 5 at 200 to 600 labels; accuracy on test .5, .7, .9, .85, .95, .94."""
+
+    KAPPAS = (None, 0.5, 0.98, 0.99, 0.999, 1.0)  # over three rounds .9897 after round 4, .9963 after 5
+
+    def watched(self, root: Path, seed: int = 0, kappas=KAPPAS, strategy="badge", **config) -> Path:
+        run = write_run(root, strategy, seed, (0.5, 0.7, 0.9, 0.85, 0.95, 0.94), **config)
+        lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()[:6]]
+        for at, line in enumerate(lines):
+            line["stop"] = {"mean_entropy": 0.5 - at / 10, "max_entropy": 0.9, "max_doubt": 0.4}
+            line["stop"] |= {} if kappas[at] is None else {"kappa": [kappas[at]]}
+        (run / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+        return run
+
+    def rows(self, runs: list[Path]) -> dict[str, list[str]]:
+        found = text(write_report(runs, runs[0] / "out.html"))
+        table = found[found.index("Where each rule would have stopped") :]
+        names = ["kappa_average", "stabilising_predictions_f", "overall_uncertainty", "max_uncertainty"]
+        return {
+            name: row.split()[:7]
+            for name in names
+            for row in re.findall(rf"{name} ((?:badge|random) .*?)(?= (?:[a-z_]+ (?:badge|random) )| Round| $)", table)
+        }
+
+    def test_a_row_by_hand(self, tmp_path):
+        found = self.rows([self.watched(tmp_path)])
+        assert found["kappa_average"] == ["badge", "1", "of", "1", "5", "600", "0.940"]
+        # κ .98, .99, .999: 4(1 − κ)/κ is .0816, .0404, .0040, on average .0420 after round 4
+        assert found["stabilising_predictions_f"] == ["badge", "1", "of", "1", "4", "500", "0.950"]
+        assert found["overall_uncertainty"][:6] == ["badge", "1", "of", "1", "5", "600"]
+        assert found["max_uncertainty"][:5] == ["badge", "0", "of", "1", "–"]
+
+    def test_regret_and_what_was_saved_by_hand(self, tmp_path):
+        run = ev.read_run(self.watched(tmp_path))
+        found = report_stopping.stops(run, "accuracy", "test")
+        stop = found["stabilising_predictions_f"]
+        assert (stop.round, stop.spent, stop.score, stop.saved) == (4, 500, 0.95, 100)
+        assert stop.regret == pytest.approx(0.0)
+        assert found["kappa_average"].regret == pytest.approx(0.01)
+        assert found["kappa_average"].saved == 0
+        assert found["max_uncertainty"] is None
+        # Nothing of these was observed, and scores of a test set are no scores to a rule.
+        assert not {"selected_accuracy", "classification_change", "performance_plateau", "target"} & set(found)
+
+    def test_runs_of_a_strategy_are_counted_together(self, tmp_path):
+        late = (None, 0.5, 0.5, 0.5, 0.5, 0.5)
+        runs = [self.watched(tmp_path, 0), self.watched(tmp_path, 1, kappas=late), self.watched(tmp_path, 2)]
+        assert self.rows(runs)["kappa_average"][:6] == ["badge", "2", "of", "3", "5", "600"]
+
+    def test_the_rule_of_the_config_has_a_row_of_its_own(self, tmp_path):
+        rule = {"any": [{"name": "kappa_average", "threshold": 0.6, "window": 2}, {"name": "max_uncertainty"}]}
+        run = self.watched(tmp_path, stop={"rule": rule})
+        name = "any(kappa_average(threshold=0.6, window=2), max_uncertainty)"
+        assert report_stopping.stops(ev.read_run(run), "accuracy", "test")[name].round == 2
+        assert name in text(write_report([run]))
+        usual = self.watched(tmp_path / "usual", stop={"rule": {"name": "kappa_average"}})
+        assert len(report_stopping.stops(ev.read_run(usual), "accuracy", "test")) == 4
+
+    def test_rules_on_scores_read_validation(self, tmp_path):
+        run = self.watched(tmp_path)
+        lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+        for line in lines:
+            line["validation"] = {"accuracy": min(0.8, line["test"]["accuracy"])}
+        (run / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+        found = report_stopping.stops(ev.read_run(run), "accuracy", "test")
+        assert found["performance_plateau"].round == 5  # .8 after round 2 and after round 5
+        assert found["performance_plateau"].score == 0.94
+
+    def test_nothing_is_said_where_nothing_was_observed(self, tmp_path):
+        assert "would have stopped" not in text(write_report([write_run(tmp_path, "badge", 0, FAIR)]))

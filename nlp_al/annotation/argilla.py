@@ -182,10 +182,12 @@ class Argilla(Annotator):
     def _with_retracted(self, found: list[Answer]) -> list[Answer]:
         """Adds what people once answered and have taken back since."""
         now = {(answer.id, answer.annotator) for answer in found}
+        gone = [who for who in self._seen if who not in now]
+        if gone and not self._names:
+            self._names = self._sets.people()
         people = set(self._names.values())
-        gone = [who for who in self._seen if who not in now and who[1] in people]
         self._seen.update(dict.fromkeys(now))
-        return [*found, *(Answer(name, None, person, "retracted") for name, person in gone)]
+        return [*found, *(Answer(name, None, person, "retracted") for name, person in gone if person in people)]
 
     def _name(self, user: str) -> str:
         if user not in self._names:

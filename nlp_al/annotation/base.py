@@ -44,19 +44,19 @@ def as_questions(
 ) -> list[Question]:
     """A batch with what is known of it. Nobody is shown a guess of what is held out: it would draw their answers."""
     made = []
+    whys = {name: _why(name) for name in {query.strategy for query in batch}}  # each asks what packages there are
     for at, (query, example) in enumerate(zip(batch, examples, strict=True)):
         guess, sure = guesses[at] if guesses and query.strategy != HOLDOUT else (None, None)
         vector = vectors[at] if vectors else None
-        why = _why(query.strategy)
-        about = (query.round, query.rank, query.score, query.strategy, why, guess, sure)
+        about = (query.round, query.rank, query.score, query.strategy, whys[query.strategy], guess, sure)
         made.append(Question(example, *about, f"model-of-round-{query.round - 1}", vector, places[example.id]))
     return made
 
 
 def _why(strategy: str) -> str:
     """In a word, why the last stage of a strategy asks."""
-    name = strategy.split("+")[-1]
-    return all_strategies()[name].family if name in all_strategies() else name
+    name, known = strategy.split("+")[-1], all_strategies()
+    return known[name].family if name in known else name
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ import json
 import re
 import uuid
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from nlp_al.annotation.base import Setting
@@ -13,6 +14,7 @@ from nlp_al.annotation.connection import Connection
 from nlp_al.annotation.holder import Holder
 from nlp_al.annotation.pages import CONFLICT, FORBIDDEN, GONE, Page, Plan, find, publish
 from nlp_al.errors import RunError, UserError
+from nlp_al.store import Disk, told
 from nlp_al.tasks.forms import Form
 
 MAIN, EVERYBODY, REVIEW = "main", "everybody", "review"
@@ -47,12 +49,13 @@ class DataSets:
         for kind, kept in list(self._kept.items()):
             page = self._found(kind, kept)
             if page is not None:
-                self._pages[kind] = page if page.options == list(form.options) else self._replace(kind, page)
+                self._pages[kind] = self._in_todays(kind, page)
 
     def page(self, kind: str, vector: Sequence[float] | None) -> Page:
         """The data set of this kind, published where it is not. vector: as records will have."""
         if kind not in self._pages:
-            self._pages[kind] = self._publish(kind, len(vector) if vector is not None else None)
+            made = self._publish(kind, len(vector) if vector is not None else None)
+            self._pages[kind] = self._in_todays(kind, made)  # a draft may be of a start with earlier labels
         self._hold(self._pages[kind])
         return self._pages[kind]
 
@@ -97,9 +100,13 @@ class DataSets:
 
     def _keep(self, kind: str, kept: dict[str, Any]) -> dict[str, Any]:
         self._kept[kind] = kept
-        fresh = self._note.with_suffix(".new")
-        fresh.write_text(json.dumps({"url": self._server.url, "pages": self._kept}, indent=2) + "\n", encoding="utf-8")
-        fresh.replace(self._note)
+        disk, fresh = Disk(), self._note.with_suffix(".new")
+        text = json.dumps({"url": self._server.url, "pages": self._kept}, indent=2) + "\n"
+        with told(self._note):
+            with fresh.open("wb") as file:
+                disk.write(file.fileno(), text.encode())
+                disk.sync(file.fileno())
+            disk.rename(fresh, self._note)
         return kept
 
     def _noted(self, kind: str, page: Page) -> Page:
@@ -127,8 +134,10 @@ class DataSets:
         kept = self._kept.get(kind) or self._keep(kind, {"name": self._new_name(kind)})
         return self._noted(kind, self._made(kind, kept["name"], dimensions))
 
-    def _replace(self, kind: str, page: Page) -> Page:
+    def _in_todays(self, kind: str, page: Page) -> Page:
         """Argilla lets no label be changed: a data set with today's labels takes the place of one with earlier ones."""
+        if page.options == list(self._form.options):
+            return page
         vectors = self._server.get(f"{page.path}/vectors-settings")["items"]
         dimensions = vectors[0]["dimensions"] if vectors else None
         kept = {"name": self._new_name(kind), "replaces": page.id, "dimensions": dimensions}
@@ -136,7 +145,7 @@ class DataSets:
 
     def _moved(self, kind: str, kept: dict[str, Any]) -> Page:
         page = self._made(kind, kept["name"], kept["dimensions"])
-        page.take_over(kept["replaces"], self._in_todays_labels)
+        page.take_over(kept["replaces"], partial(self._renamed, page.options))
         print(f"The labels have changed: everything is at {page.url} now, answers included.", flush=True)
         return self._noted(kind, page)
 
@@ -149,12 +158,16 @@ class DataSets:
         slug = re.sub("[^A-Za-z0-9_-]+", "-", self._setting.run_dir.name).strip("-_") or "run"
         return f"{slug}-{uuid.uuid4().hex[:6]}{'' if kind == MAIN else f'-{kind}'}"
 
-    def _in_todays_labels(self, value: Any) -> Any:
-        """What stands in a data set with earlier labels, in today's; None where nothing is left of it."""
+    def _renamed(self, options: Sequence[str], value: Any) -> Any:
+        """What stands in a data set with earlier labels, in those of another one; None where nothing is left of it.
+
+        options: the labels of the other one, which are today's unless they changed again before it was done.
+        """
+        today = self._setting.renamed
+        known = {today.get(option, option): option for option in options}
 
         def now(name: str) -> str | None:
-            found = self._setting.renamed.get(name, name)
-            return found if found in self._form.options else None
+            return known.get(today.get(name, name))
 
         if isinstance(value, str):
             return now(value)

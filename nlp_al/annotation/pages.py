@@ -14,6 +14,13 @@ from nlp_al.tasks.forms import ANSWER, Form
 BULK = 50
 """Records that are written at a time; while more are written, people wait for the page."""
 
+WHAT_TO_DO = {
+    "label": "Choose what fits.",
+    "labels": "Choose all that fit.",
+    "spans": "Mark all entities; where there are none, submit the text as it is.",
+}
+"""The guidelines' first sentence, by the kind of form."""
+
 FORBIDDEN, GONE, CONFLICT = 403, 404, 409
 
 
@@ -88,11 +95,13 @@ class Page:
         if self._server.send("GET", f"datasets/{old}", known=GONE) is None:
             return
         known: dict[str, Any] = {}
-        for _ in range(2):  # again, for what was answered while the first copy was made
+        while True:  # again, for what was answered while the last copy was made
             found = self._server.all(f"datasets/{old}/records", include=["responses", "suggestions", "vectors"])
             fresh = [one for one in found if known.get(one["external_id"]) != one]
+            if not fresh:
+                break
             known |= {one["external_id"]: one for one in fresh}
-            here = self._last_changes() if fresh else {}
+            here = self._last_changes()
             self._send([self._copy(one, renamed, here) for one in fresh])
         self._server.send("DELETE", f"datasets/{old}", known=GONE)
 
@@ -132,7 +141,7 @@ class Page:
                 value = renamed(values.pop(ANSWER)["value"])
                 values |= {} if value is None else {ANSWER: {"value": value}}
             if ANSWER in values or one["status"] != "submitted":
-                yield {"user_id": one["user_id"], "status": one["status"], "values": values or None}
+                yield {"user_id": one["user_id"], "status": one["status"], "values": values}
 
 
 def publish(server: Connection, plan: Plan) -> Page:
@@ -147,7 +156,7 @@ def publish(server: Connection, plan: Plan) -> Page:
         {
             "name": plan.name,
             "workspace_id": plan.workspace,
-            "guidelines": _guidelines(plan.guidelines),
+            "guidelines": _guidelines(plan),
             "allow_extra_metadata": True,
             "distribution": {"strategy": "overlap", "min_submitted": plan.min_submitted},
         },
@@ -168,9 +177,9 @@ def find(server: Connection, name: str) -> dict[str, Any] | None:
     return next((one for one in server.get("me/datasets")["items"] if one["name"] == name), None)
 
 
-def _guidelines(said: dict[str, str]) -> str:
-    lines = [f"- **{name}**" + (f": {text}" if text else "") for name, text in said.items()]
-    return "\n".join(["Choose what fits. Discard what nobody can decide.", "", *lines])
+def _guidelines(plan: Plan) -> str:
+    lines = [f"- **{name}**" + (f": {text}" if text else "") for name, text in plan.guidelines.items()]
+    return "\n".join([f"{WHAT_TO_DO[plan.form.kind]} Discard what nobody can decide.", "", *lines])
 
 
 def _parts(plan: Plan) -> Iterator[tuple[str, dict[str, Any]]]:

@@ -41,8 +41,8 @@ def question_settings(form: Form, guidelines: Mapping[str, str]) -> tuple[str, d
     if form.kind == "spans":
         return "Entities", {"type": "span", "field": next(iter(form.fields)), "options": options}
     kind = "label_selection" if form.kind == "label" else "multi_label_selection"
-    title = "Which candidate fits?" if CHAT in form.fields.values() else "Label"
-    return title, {"type": kind, "options": options}
+    title = "Label" if form.kind == "label" else "Labels"
+    return "Which candidate fits?" if CHAT in form.fields.values() else title, {"type": kind, "options": options}
 
 
 def record(question: Question, task: Task, form: Form, question_id: str) -> dict[str, Any]:

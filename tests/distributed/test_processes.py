@@ -59,6 +59,24 @@ def config(request, tmp_path):
     return path
 
 
+@pytest.mark.parametrize("sampler", ["mc_dropout", "heads"])
+def test_a_committee_of_the_same_fine_tuned_model(sampler, tmp_path):
+    """Masks and heads are those of any other process; what each has scored comes together."""
+    folder = tmp_path / "text_classification"
+    values = values_of(folder, tiny_model(tmp_path / "model"), some_rows(150), test=0)
+    path = folder / "config.yaml"
+    path.write_text(to_yaml(values))
+    one, two = tmp_path / "run1", tmp_path / "run2"
+    how = ("--strategy", "[{name: power_bald, keep: 60}, {name: batchbald}]", "--sampler.name", sampler)
+    full = ("--training.mode", "full", "--training.min_steps", "5", "--training.num_train_epochs", "2", *how)
+    launch(1, path, tmp_path / "cache", *full, "--loop.rounds", "0", "--run_dir", str(one))
+    shutil.copytree(one, two)
+    for processes, run in ((1, one), (2, two)):
+        launch(processes, path, tmp_path / "cache", *full, "--loop.rounds", "1", "--run_dir", str(run))
+    assert asked(two) == asked(one)
+    assert len(asked(one)) == 15
+
+
 def asked(run: Path):
     return [(line["round"], line["id"]) for line in read_lines(run / "queries.jsonl")]
 

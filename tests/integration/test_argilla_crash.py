@@ -250,10 +250,11 @@ class People:
         return self.options[page]
 
 
-def pages_of(api: Api, run_dir: Path) -> list[dict[str, Any]]:
-    """The data sets of a run that somebody sees."""
+def pages_of(api: Api, run_dir: Path, drafts: bool = False) -> list[dict[str, Any]]:
+    """The data sets of a run that somebody sees; drafts: those too that are half made."""
     found = api.ask("GET", "me/datasets")["items"]
-    return [one for one in found if one["name"].startswith(f"{run_dir.name}-") and one["status"] == "ready"]
+    mine = [one for one in found if one["name"].startswith(f"{run_dir.name}-")]
+    return [one for one in mine if drafts or one["status"] == "ready"]
 
 
 def beside(run_dir: Path, name: str) -> Path:
@@ -392,7 +393,8 @@ class Runs:
         """Runs to the end, and looks whether all is there that has to be; the steps that were taken."""
         status, said = self.start(name, run_dir)
         assert status == 0, said
-        check_finished(run_dir, {one["name"] for one in pages_of(self.owner, run_dir)}, self.records(run_dir), before)
+        pages = {one["name"] for one in pages_of(self.owner, run_dir, drafts=True)}
+        check_finished(run_dir, pages, self.records(run_dir), before)
         return said
 
     def whole(self, name: str) -> Path:

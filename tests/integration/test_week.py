@@ -107,15 +107,18 @@ class Person:
 
     def __post_init__(self) -> None:
         self.api = self.server.api(self.name)
+        self._labels: dict[str, list[str]] = {}
 
     def sets(self) -> list[tuple[str, list[str]]]:
         """The data sets that there are for this person, with their labels."""
-        found = []
-        for one in self.api.ask("GET", "me/datasets")["items"]:
-            if one["status"] == "ready":
-                (asked,) = self.api.ask("GET", f"datasets/{one['id']}/questions")["items"]
-                found.append((one["id"], [option["value"] for option in asked["settings"]["options"]]))
-        return found
+        ready = [one["id"] for one in self.api.ask("GET", "me/datasets")["items"] if one["status"] == "ready"]
+        return [(ident, self.labels(ident)) for ident in ready]
+
+    def labels(self, ident: str) -> list[str]:
+        if ident not in self._labels:
+            (asked,) = self.api.ask("GET", f"datasets/{ident}/questions")["items"]
+            self._labels[ident] = [option["value"] for option in asked["settings"]["options"]]
+        return self._labels[ident]
 
     def sees(self, status: str, limit: int) -> list[tuple[dict[str, Any], list[str]]]:
         """The first records of each data set that wait, or that have an answer of this status, with the labels."""
@@ -178,8 +181,8 @@ class Command:
         """Returns when something is so; the command must not end before."""
         end = time.monotonic() + SECONDS
         while not so():
-            assert self.process.poll() is None, f"it has ended:\n{self.said()}"
-            assert time.monotonic() < end, f"nothing happens any more:\n{self.said()}"
+            assert self.process.poll() is None, f"It has ended:\n{self.said()}"
+            assert time.monotonic() < end, f"It does not come to it:\n{self.said()}"
             meanwhile()
 
     def says(self, text: str) -> None:
@@ -231,13 +234,13 @@ class Office:
 
     def work(self) -> None:
         """All look at the page, then each of them answers what they saw, as long as the run follows."""
-        if len({who for person in self.people for who in self.said(person)} - set(self.known())) > PACE:
-            time.sleep(0.05)
-            return
-        hands = [(person, person.sees("pending", 2)) for person in self.people]
+        ahead = {who for person in self.people for who in self.said(person)} - set(self.known())
+        hands = [(person, person.sees("pending", 2)) for person in self.people if len(ahead) < PACE]
         for person, hand in hands:
             for record, labels in hand:
                 person.answers(record, labels)
+        if not any(hand for _, hand in hands):
+            time.sleep(0.2)
 
     def look_again(self) -> None:
         for person in self.people:
@@ -263,6 +266,13 @@ class Office:
         said = {who: given for person in self.people for who, given in self.said(person).items()}
         known = self.known()
         return {who: (said.get(who), known.get(who)) for who in {*said, *known} if said.get(who) != known.get(who)}
+
+    def is_all_known_to(self, run: Command) -> None:
+        """Returns when a run has all that the server has acknowledged."""
+        try:
+            run.until(lambda: not self.untrue())
+        except AssertionError as error:
+            raise AssertionError(f"acknowledged and known are {self.untrue()}") from error
 
     def rounds(self) -> int:
         return len(self.lines("metrics.jsonl"))
@@ -383,7 +393,7 @@ def tuesday(office: Office, run: Command) -> Command:
     office.work()
     assert office.untrue()
     run = office.run()
-    run.until(lambda: not office.untrue())
+    office.is_all_known_to(run)
     office.look_again()
     run.until(lambda: office.rounds() >= 2, office.work)
     assert "New accounts" not in run.said()
@@ -405,7 +415,7 @@ def wednesday(office: Office, run: Command) -> Command:
     assert run.ends(signal.SIGKILL) == -signal.SIGKILL
     office.look_again()
     run = office.run()
-    run.until(lambda: not office.untrue())
+    office.is_all_known_to(run)
     assert run.said().count("The labels have changed: everything is at ") == 3
     office.look_again()
     run.until(lambda: office.rounds() >= 3, office.work)

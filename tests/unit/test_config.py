@@ -1,6 +1,7 @@
 """The config: every mistake in it has a sentence, and what is right comes back as it was written."""
 
 import io
+import re
 from dataclasses import fields
 from pathlib import Path
 
@@ -9,8 +10,20 @@ from ruamel.yaml import YAML
 
 from nlp_al.annotation import ANNOTATORS
 from nlp_al.command_line import help_text
-from nlp_al.config import Config, Loop, Lora, PushToHub, Stop, Training, as_values, parse_arguments, read_config
+from nlp_al.config import (
+    Config,
+    Loop,
+    Lora,
+    PushToHub,
+    Sampler,
+    Stop,
+    Training,
+    as_values,
+    parse_arguments,
+    read_config,
+)
 from nlp_al.errors import UserError
+from nlp_al.samplers import SAMPLERS
 from nlp_al.source import Dataset
 from nlp_al.stopping import STOPPING
 from nlp_al.strategies import STRATEGIES
@@ -241,6 +254,57 @@ def _in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
 def test_a_mistake_is_told(argv: str, told: str):
     key, _, value = argv.partition(" ")
     assert mistake(key, value).startswith(told.replace("{cwd}", str(Path.cwd())))
+
+
+@pytest.mark.parametrize(
+    ("argv", "told"),
+    [
+        ("--sampler mc_droput", "There is no sampler 'mc_droput': did you mean 'mc_dropout'? (there are: ensemb"),
+        ("--sampler 5", "sampler is 5; it must be a name or a mapping with 'name'."),
+        ("--sampler [heads]", "sampler is ['heads']; it must be a name or a mapping with 'name'."),
+        ("--sampler.passes 1", "sampler.passes is 1; it must be at least 2, or there is nothing to compare."),
+        ("--sampler.passes many", "sampler.passes is 'many'; it must be a whole number."),
+        ("--sampler.pases 3", "Unknown key 'sampler.pases': did you mean 'passes'? (there are: passes, rate)."),
+        ("--sampler.rate 1", "sampler.rate is 1; it must lie between 0 and 1."),
+        ("--sampler {name: laplace, prior: 0}", "sampler.prior is 0; it must be more than 0, or null."),
+        ("--sampler {name: laplace, form: kron}", "sampler.form is 'kron'; it must be shared or exact."),
+        ("--sampler {name: snapshots, start: 1}", "sampler.start is 1; it must be at least 0 and below 1."),
+        (
+            "--sampler mc_dropout --training.mode frozen",
+            "sampler is 'mc_dropout', but a head on frozen features has no dropout; take heads or laplace.",
+        ),
+        (
+            "--sampler ensemble --training.mode frozen",
+            "sampler is 'ensemble', but the same labels give the same head on frozen features, whatever the seed; take",
+        ),
+        (
+            "--sampler snapshots --training.mode frozen",
+            "sampler is 'snapshots', but a head is fitted to its optimum, and there is nothing to see on the way; take",
+        ),
+        (
+            "--sampler snapshots --training.init last",
+            "sampler is 'snapshots', but training.init is last, and after a restart the weights that a round began",
+        ),
+        (
+            "--sampler snapshots --training.lr_scheduler_type constant",
+            "sampler is 'snapshots', but it sets the learning rate itself, and training.lr_scheduler_type is constant; "
+            "take mc_dropout or ensemble or heads or laplace.",
+        ),
+    ],
+)
+def test_a_sampler_that_makes_no_sense_is_told(argv: str, told: str):
+    words = re.split(r" (?=--)", argv)
+    assert mistake(*(part for word in words for part in word.split(" ", 1))).startswith(told)
+
+
+def test_a_sampler_goes_by_the_way_of_training():
+    assert config().sampler == Sampler("mc_dropout")
+    assert config("--training.mode", "lora").sampler == Sampler("mc_dropout")
+    assert config("--training.mode", "frozen").sampler == Sampler("heads")
+    assert config("--training.mode", "frozen", "--sampler.passes", "20").sampler == Sampler("heads", {"passes": 20})
+    assert config("--sampler", "laplace", "--sampler.prior", "2").sampler == Sampler("laplace", {"prior": 2})
+    assert config("--sampler", "{passes: 3}").sampler == Sampler("mc_dropout", {"passes": 3})
+    assert config("--sampler.name", "ensemble").sampler == Sampler("ensemble")
 
 
 def test_annotators_can_be_weighed_where_labels_have_names():
@@ -494,6 +558,7 @@ def test_a_run_directory_is_made_up_where_none_is_named():
         ["--stop.cost", "300", "--loop.unit", "words", "--training.mode", "frozen", "--training.weight_decay", "0.1"],
         ["--dataset.split", "{train: 'train[:80%]'}", "--dataset.delimiter", '"\\t"', "--annotator.noise", "0.2"],
         ["--labels", "[yes, 'null', '1e5']"],
+        ["--sampler", "{name: laplace, passes: 20, prior: 0.5}", "--strategy", "bald"],
         ["--push_to_hub.model", "me/x", "--push_to_hub.private", "false"],
         ["--push_to_hub", "{dataset: me/x, model: me/x}", "--annotator", "jsonl", "--labels", "[a, b]"],
     ],
@@ -518,6 +583,7 @@ def test_help_names_every_key_and_fits_a_terminal():
     for task in TASKS.values():
         keys += [f"task_options.{f.name}" for f in fields(task.Options)]
         keys += [f"dataset.columns.{role}" for role in (*task.columns, "id")]
+    keys += [f"sampler.{f.name}" for sampler in SAMPLERS.values() for f in fields(sampler)]
     keys += [f"annotator.{f.name}" for annotator in ANNOTATORS.values() for f in fields(annotator)]
     lines = text.splitlines()
     keys += [f"stop.rule.{f.name}" for rule in STOPPING.values() for f in fields(rule)]

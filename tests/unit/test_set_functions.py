@@ -105,7 +105,7 @@ def test_lazy_is_naive_and_looks_at_far_less() -> None:
     lazy, seen = greedy_cover(counted, torch.ones(200), 40).tolist(), looked[0]
     looked[0] = 0
     assert greedy_cover(counted, torch.ones(200), 40, lazy=False).tolist() == lazy
-    assert seen < looked[0] / 5
+    assert seen < looked[0] / 4
     assert lazy == naive_greedy(lambda picks: covered(matrix, picks), 200, 40, matrix.sum(0))
 
 

@@ -51,6 +51,17 @@ def test_every_strategy_keeps_the_promises(name: str) -> None:
         make_strategy("typiclust", min_cluster_size=1, squared=True, max_clusters=5),
         make_strategy("embedding_kmeans", restarts=1),
         *(make_strategy("cal", neighbours=neighbours) for neighbours in (1, 100)),
+        *(make_strategy("coreset", metric=metric, pca=3, start="random") for metric in ("euclidean", "cosine")),
+        make_strategy("probcover", delta=0.5, metric="cosine"),
+        make_strategy("facility_location", kernel="rbf", include_labelled=False),
+        make_strategy("graph_cut", penalty=5.0),
+        make_strategy("kdpp", omega=0.0),
+        make_strategy("kdpp", metric="cosine", base="margin"),
+        make_strategy("kdpp", sample=True, base={"name": "entropy", "agg": "max"}),
+        make_strategy("info_density", base="margin", exclude_self=True, beta=2.0),
+        make_strategy("density_weighted", base="mnlp", neighbours=3),
+        make_strategy("density_weighted", density="gmm", components=3),
+        make_strategy("dal", rounds=3, stochastic=True),
     ],
     ids=repr,
 )
@@ -348,7 +359,8 @@ def test_other_precisions_are_served(name: str, dtype: torch.dtype) -> None:
     probs = made.probs.to(dtype)
     known = Signals(probs=probs[:3].float(), embeddings=turned[:3].float())
     passes = made.passes.to(dtype) if made.passes is not None else None
-    signals = Signals(probs=probs, passes=passes, embeddings=turned, labelled=known)
+    surprisal = made.surprisal.to(dtype) if made.surprisal is not None else None
+    signals = Signals(probs=probs, passes=passes, embeddings=turned, surprisal=surprisal, labelled=known)
     assert len(set(select(name, signals, 7))) == 7
 
 

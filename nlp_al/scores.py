@@ -35,7 +35,9 @@ def suggest(
     if signals is None:
         return None
     predicted = task.predict(signals.decisions)
-    return list(zip(predicted, task.confidence(signals.decisions, predicted), strict=True))
+    sure = task.confidence(signals.decisions, predicted)
+    labels = [task.as_label(one, example) for one, example in zip(predicted, examples, strict=True)]
+    return list(zip(labels, sure, strict=True))
 
 
 def interval(

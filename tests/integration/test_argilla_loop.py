@@ -14,7 +14,7 @@ import pytest
 pytest.importorskip("argilla_server")
 pytest.importorskip("argilla")
 
-from helpers import read_lines, some_rows, tiny_model, values_of
+from helpers import read_lines, some_dialogues, some_rows, some_sentences, tiny_model, values_of, write_lines
 from servers import Api, Server, answered, server
 
 from nlp_al.cli import main
@@ -163,6 +163,40 @@ def test_without_ahead_nothing_is_asked_before_training(running, model, tmp_path
         run(given)
     assert not (run_dir / "reranked.jsonl").exists()
     assert len(read_lines(run_dir / "labels.jsonl")) == 20
+
+
+@pytest.mark.parametrize("kind", ["several", "entities", "dialogue"])
+def test_the_guess_of_every_shape_is_filled_in(running, model, tmp_path, kind):
+    """From the second round on there is a model, and its guess of each record is one that the page can show."""
+    sections: dict[str, Any] = {}
+    if kind == "several":
+        rows = [{**row, "label": [row["label"]]} for row in some_rows(40)]
+        sections["task_options"] = {"max_length": 32, "multi_label": True}
+    elif kind == "entities":
+        rows, sections["task"], sections["labels"] = some_sentences(40), "token-classification", ["X"]
+    else:
+        rows, sections["task"], sections["labels"] = some_dialogues(40), "response-selection", None
+    role = "tags" if kind == "entities" else "label"
+    gold = {row["id"]: row[role] for row in rows}
+    given = values(running, model, tmp_path, loop={"initial": 10, "batch": 10, "rounds": 1}, **sections)
+    given = {name: value for name, value in given.items() if value is not None}
+    write_lines(Path(given["dataset"]["data_files"].pop("test")), [])
+    write_lines(Path(given["dataset"]["data_files"]["train"]), [{**row, role: None} for row in rows])
+    learner = ActiveLearner(read_config(given, Path.cwd()))
+
+    def answer(api: Api, record: dict[str, Any]) -> None:
+        name = record["external_id"]
+        api.answer(record["id"], label=learner.task.to_form(gold[name], learner.pool[name]))
+
+    run_dir = Path(given["run_dir"])
+    with person(running, "annotator-1", run_dir, answer):
+        learner.run()
+    records = list(running.api().records(pages_of(run_dir)["main"]))
+    assert [len(one["suggestions"]) for one in records if one["metadata"]["round"] == 0] == [0] * 10
+    guessed = [one["suggestions"] for one in records if one["metadata"]["round"] == 1]
+    assert len(guessed) == 10
+    assert any(guessed) if kind == "entities" else all(guessed)
+    assert learner.pool.labels() == {one["external_id"]: gold[one["external_id"]] for one in records}
 
 
 def test_labels_that_change_in_the_middle_of_a_run(running, model, tmp_path, capsys):

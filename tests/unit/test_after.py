@@ -214,6 +214,9 @@ def test_predict_and_export_every_shape(model, tmp_path, capsys, kind):
     if kind == "sequence":
         tokens = {row["id"]: row["tokens"] for row in rows}
         assert all(len(json.loads(row["label"])) == len(tokens[row["id"]]) for row in predicted)
+    if kind == "ranking":
+        candidates = {row["id"]: row["candidates"] for row in rows}
+        assert all(0 <= json.loads(row["label"]) < len(candidates[row["id"]]) for row in predicted)
 
 
 @pytest.mark.parametrize(

@@ -88,9 +88,10 @@ def strategies(arguments: argparse.Namespace) -> None:
     if arguments.json:
         print(json.dumps(rows, indent=2, ensure_ascii=False))
         return
-    for row in rows:
-        needs = ", ".join(row["needs"]) or "nothing"
-        print(f"{row['name']:<21}{row['family']:<13}needs {needs:<24}{row['reference']}")
+    cells = [(row["name"], row["family"], f"needs {', '.join(row['needs']) or 'nothing'}") for row in rows]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    for row, own in zip(rows, cells, strict=True):
+        print("  ".join([*(cell.ljust(width) for cell, width in zip(own, widths, strict=True)), row["reference"]]))
 
 
 def strategy_rows() -> list[dict[str, Any]]:

@@ -80,7 +80,7 @@ def _train(labelled: Tensor, unlabelled: Tensor, generator: torch.Generator) -> 
             drawn = torch.rand(shape, generator=generator) * 2 - 1
             net.append((drawn * max(inside, 1) ** -0.5).requires_grad_())
     optimizer = torch.optim.Adam(net, lr=_LEARNING_RATE, fused=True)
-    at_once = min(max(len(rows) // 20, 16), 256)
+    at_once = min(max(len(rows) // 8, 64), 256)
     # One thread: with more, the order of partial sums changes the last digits, and training makes first ones of them.
     with threadpool_limits(1), torch.enable_grad():
         for _ in range(_EPOCHS):

@@ -38,6 +38,7 @@ RECORDING = {"name": "recording", "noise": 0.2, "refusals": 0.3}
 SCENARIOS: dict[str, dict[str, Any]] = {
     "margin": {"strategy": "margin", "annotator": RECORDING},
     "badge": {"strategy": [{"name": "entropy", "keep": 40}, {"name": "badge"}], "annotator": RECORDING},
+    "committee": {"strategy": "power_bald", "sampler": "heads", "annotator": RECORDING, "loop": {"rounds": 1}},
     "words": {
         "strategy": "badge",
         "annotator": RECORDING,

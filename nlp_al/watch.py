@@ -156,10 +156,10 @@ class Watch:
         return found
 
     def _accuracy(self, round_: int, answers: int, store: RunDirectory) -> dict[str, float]:
-        """Over all decisions of what was chosen, and has a label now."""
+        """Over all decisions of what was kept when it was asked, and has a label now."""
         path = _path(store, "batch", round_)
         labels = self.pool.labels(answers)
-        names = [q.id for q in self.pool.round_queries(round_) if q.strategy != HOLDOUT and q.id in labels]
+        names = [query.id for query in self.pool.round_queries(round_) if query.id in labels]
         if not path.exists() or not names:
             return {}
         right = [self.task.columns_of(labels[name], self.pool[name]) for name in names]

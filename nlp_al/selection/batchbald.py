@@ -16,6 +16,9 @@ from torch import Tensor
 
 from nlp_al.decisions import segment_sum
 
+NOTHING = 1e-10
+"""Nats below which a label tells nothing: about a thousand times the rounding."""
+
 _FLOATS_AT_ONCE = 2**22
 _AT_ONCE = 16
 """Candidates that are looked at together. Fixed, since what is drawn for one comes after what is drawn before."""
@@ -116,8 +119,9 @@ def batch_bald(
         for group in order[: len(own) - step].split(_AT_ONCE):
             if most[group[0]] < fresh.max():
                 break
-            # Of float64 the last digits differ between equal candidates, which must tie.
-            fresh[group] = (added(group) / divisors[group]).float()
+            told = added(group)
+            # The last digits of float64 differ between equal candidates, which must tie; so must what tells nothing.
+            fresh[group] = (told.masked_fill(told < NOTHING, 0.0) / divisors[group]).float()
             most[group] = fresh[group]
         pick = int(fresh.argmax())
         picks[step], gains[step] = pick, float(fresh[pick]) * float(divisors[pick])

@@ -44,7 +44,6 @@ class Fitter:
         saved = self._saved(store)
         # A newer one serves as well: it is there only once the batch that this one was to choose is answered.
         if saved is not None and saved["answers"] >= answers and saved["labels"] == list(self.task.labels):
-            self._kept = None
             return self._load()
         warm = self.config.training.init == "last" and saved is not None
         return self._fine_tune(str(self._folder) if warm else self.config.model, labelled, round_, answers, store)

@@ -66,7 +66,11 @@ def give(tmp_path: Path, model: str, monkeypatch: pytest.MonkeyPatch, capsys: py
     ("argv", "config", "told"),
     [
         ("--config c.yaml --loop.bach 3", b"", "Unknown key 'loop.bach': did you mean 'batch'? (there are: "),
-        ("--config c.yaml --strategy margn", b"", "strategy: There is no strategy 'margn'; did you mean 'margin'? ("),
+        (
+            "--config c.yaml --strategy margn",
+            b"",
+            "strategy: There is no strategy 'margn'; the closest name is 'margin'.",
+        ),
         ("--config c.yaml --training.lerning_rate 1", b"", "Unknown key 'training.lerning_rate': the closest name is "),
         ("--config c.yaml --task token-classification", b"", "task is 'token-classification'; this script serves text"),
         ("--config c.yaml --model ./nope", b"", "model is '{cwd}/nope', which is no folder; name one, or weights on"),

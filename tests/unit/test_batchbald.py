@@ -185,6 +185,14 @@ def test_equal_examples_go_by_position() -> None:
     assert make_strategy("batchbald").select(equal, 6, torch.Generator()).indices.tolist() == list(range(6))
 
 
+def test_what_tells_nothing_more_goes_by_position() -> None:
+    """Once two bits tell all members apart, neither of the others adds anything, though one has the higher BALD."""
+    weak, strong = (torch.tensor([[p, 1 - p], [1 - p, p]] * 2, dtype=torch.float64) for p in (0.6, 0.8))
+    for order in ([weak, A, strong, C], [strong, A, weak, C]):
+        chosen = make_strategy("batchbald").select(Signals(passes=pool(*order)), 4, torch.Generator())
+        assert chosen.indices.tolist() == [1, 3, 0, 2]
+
+
 def test_the_user_is_told_when_the_members_are_told_apart() -> None:
     """Two bits tell four members apart, and a third label of the batch is as good as any."""
     signals = Signals(passes=pool(A, A, C, C))

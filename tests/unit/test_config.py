@@ -458,7 +458,8 @@ def test_a_rule_on_scores_needs_some(tmp_path: Path, rule):
     assert mistake("--dataset.split", "{train: 'train[:80%]', test: 'train[80%:]'}", "--stop.rule", rule) == told
     split = ["--dataset.split", "{train: 'train[:80%]', validation: 'train[80%:]'}"]
     files = ["--dataset", "{path: csv, data_files: {train: x.csv, validation: x.csv}}"]
-    for given in (split, files, ["--loop.holdout", "0.1"], []):  # of org/data on the Hub nothing is known yet
+    held = ["--dataset", "{path: csv, data_files: x.csv}", "--loop.holdout", "0.1"]
+    for given in (split, files, held, []):  # of org/data on the Hub nothing is known yet
         assert config(*given, "--stop.rule", rule).stop.rule is not None
 
 

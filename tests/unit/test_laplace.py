@@ -71,6 +71,18 @@ def test_all_outputs_share_one_matrix_or_have_their_own() -> None:
         torch.testing.assert_close(own.variances(points)[:, column], alone.variances(points)[:, 0])
 
 
+def test_of_yes_and_no_the_exact_form_has_a_matrix_a_label() -> None:
+    signals = synthetic_signals("multi", 12)
+    known, h = (signals.decisions, signals.factors()), signals.embeddings.double()
+    spread = signals.probs.double().prod(1).reshape(12, 3)
+    for exact in (False, True):
+        found = posterior(*known, exact, prior=1.0)
+        for label in range(3):
+            weight = spread[:, label] if exact else spread.mean(1)
+            sigma = torch.linalg.inv(h.T @ (h * weight[:, None]) + torch.eye(6).double())
+            torch.testing.assert_close(found.variances(h)[:, label], ((h @ sigma) * h).sum(1), rtol=1e-9, atol=0)
+
+
 def curvature(points: Tensor, weight: Tensor, prior: float) -> Tensor:
     """The Hessian of the loss by autograd, under any labels, and the prior's."""
     labels = torch.zeros(len(points), dtype=torch.int64)

@@ -375,7 +375,7 @@ def test_an_answer_that_is_no_label_is_told_once_and_the_right_one_waited_for(va
         return [Answer(name, "sprot" if mistyped else LABELS[question.rank % 3], "ann")]
 
     run_dir = run(values(partly_labelled(40, 0), labels=LABELS, annotator=person(says), loop={"rounds": 0}))
-    assert pulls[asked(run_dir)[0]] == 4
+    assert pulls[asked(run_dir)[0]] == 4 + 1  # and once when all rounds are over
     assert set(answers(run_dir).values()) == set(LABELS)
     assert of_metrics(run_dir, "labelled") == [10]
     assert capsys.readouterr().out.count("with 'sprot', which is no label for it") == 1

@@ -147,6 +147,8 @@ def test_a_mask_is_the_same_for_every_example_and_token() -> None:
     assert torch.equal(dropped, dropped[:1].expand(5, -1))
     assert 30 < float(dropped[0].sum()) < 62  # of 64, three quarters by two masks
     assert masks.used
+    with torch.no_grad(), masks.of(0):  # where a token stands in its batch must not matter
+        assert torch.equal(model.attention(x[:, None]), x[:, None])
     with torch.no_grad():
         assert (model(x) != 0).all()  # and it is off again
 

@@ -102,9 +102,10 @@ def test_gradients_are_not_guessed_for_several_decisions_or_varying_options(shap
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
 def test_what_is_not_finite_is_refused_under_the_name_that_was_given(bad: float) -> None:
     good = synthetic_signals("single", 5)
-    spoilt = torch.ones(5, 6).index_fill(0, torch.tensor([3]), bad)
+    spoilt, at = torch.ones(5, 6).index_fill(0, torch.tensor([3]), bad), torch.tensor([3])
+    assert good.probs is not None
     with pytest.raises(SignalError, match=r"^probs holds NaN or infinity"):
-        replace(good, probs=spoilt).require({"probs"})
+        replace(good, probs=good.probs.index_fill(0, at, bad)).require({"probs"})
     with pytest.raises(SignalError, match=r"^embeddings holds"):  # what gradients are derived from
         replace(good, gradients=None, embeddings=spoilt).require({"gradients"})
     with pytest.raises(SignalError, match=r"^embeddings holds"):  # what stands in for pretrained

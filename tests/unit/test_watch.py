@@ -18,7 +18,7 @@ from nlp_al.learner import ActiveLearner
 from nlp_al.pool import HOLDOUT, Answer
 from nlp_al.stability import Predictions
 from nlp_al.status import status_text
-from nlp_al.stopping import first_stop, make_rule, observations
+from nlp_al.stopping import STOPPING, Observation, Rule, first_stop, make_rule, observations
 from nlp_al.watch import Watch
 
 ROUNDS = 6
@@ -238,6 +238,16 @@ def test_a_rule_ends_the_run_and_says_why(stopped, capsys):
     assert f"next: nothing: stopped after round {round_} by kappa_average" in status_text(run_dir)
 
 
+def test_a_stopped_run_has_its_final_model_next(stopped):
+    run_dir, _ = stopped
+    config = run_dir / "config.yaml"
+    config.write_text(config.read_text().replace("final: none", "final: full"))
+    assert status_text(run_dir).endswith(f"next: nlp-al finish {run_dir}")
+    *_, last = read_lines(run_dir / "metrics.jsonl")
+    (run_dir / "final.json").write_text(json.dumps({name: last[name] for name in ("round", "labelled", "answers")}))
+    assert status_text(run_dir).endswith(f"next: nothing: the final model is in {run_dir / 'model'}")
+
+
 def test_more_rounds_do_not_go_on_but_another_rule_or_none_does(stopped, values):
     run_dir, _ = stopped
     size = len(observed(run_dir))
@@ -361,6 +371,29 @@ def test_a_batch_that_was_published_is_waited_for_and_none_behind_it(values, mon
     before = contents(run_dir)
     run(given)
     assert contents(run_dir) == before
+
+
+@dataclass(frozen=True)
+class Once(Rule):
+    """Stops after round 1, and would not after any other."""
+
+    name = "once"
+    stops = "at least"
+    threshold: float = 1.0
+    measure = "one of round 1"
+
+    def value(self, seen: Sequence[Observation]) -> float | None:
+        return float(seen[-1].round == 1)
+
+
+def test_what_the_rule_says_of_the_batch_that_was_waited_for_changes_nothing(values, monkeypatch):
+    monkeypatch.setitem(ANNOTATORS, "slow", Slow)
+    monkeypatch.setitem(STOPPING, "once", Once)
+    bare = [{**row, "label": None} for row in some_rows(200)]
+    annotator = {"name": "slow", "ahead": 1}
+    given = values(bare, labels=["food", "money", "sport"], annotator=annotator, stop={"rule": "once"})
+    for _ in range(2):
+        assert [one["decision"]["stop"] for one in observed(run(given))] == [False, True, False]
 
 
 def test_what_is_labelled_unasked_leaves_the_stop_set(values, monkeypatch):

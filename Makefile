@@ -54,7 +54,7 @@ demo-annotate: $(VENV)/.annotate
 	$(BIN)/python recipes/text_classification.py --config configs/text_classification/sms_annotate.yaml
 
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --dist loadfile
 
 # The page of the Argilla server in chromium (Debian: apt-get install chromium); without one all of it is skipped.
 # NLP_AL_PICTURES=docs/images make test-page takes the pictures of docs/server.md anew.

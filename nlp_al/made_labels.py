@@ -7,11 +7,14 @@ from typing import Any
 
 import torch
 
-from nlp_al.pool import Example
+from nlp_al.pool import Example, Pool
 from nlp_al.signals import Signals
 from nlp_al.strategies import Strategy
 from nlp_al.strategies.ceal import Ceal
 from nlp_al.tasks import Task
+
+Made = list[tuple[str, Any]]
+"""Ids with labels."""
 
 FILE = "made_labels.jsonl"
 """A line a round: {round, labels: [[id, label], ...]}; of two lines for a round the last one holds."""
@@ -24,10 +27,10 @@ def make_labels(
     pool: Sequence[Example],
     asked: Iterable[str],
     task: Task,
-) -> list[tuple[str, Any]] | None:
+) -> Made | None:
     """(id, predicted label) of what the model is sure of, and nobody is asked about; None where no strategy wants any.
 
-    signals: those that the batch was chosen by, of `pool`. asked: the ids of the batch.
+    signals: those that the batch was chosen by, of the examples `pool`. asked: the ids of the batch.
     """
     own = next((strategy for strategy in strategies if isinstance(strategy, Ceal)), None)
     if own is None:
@@ -38,3 +41,9 @@ def make_labels(
         return []
     predicted = task.predict(signals.take(torch.tensor(free)).decisions)
     return [(pool[at].id, task.as_label(one, pool[at])) for at, one in zip(free, predicted, strict=True)]
+
+
+def examples_of(made: Made, pool: Pool, known: set[str], task: Task) -> list[tuple[Example, Any]]:
+    """Those with an id that is not known otherwise, as far as they are in the pool and today's labels can say it."""
+    found = [(pool[name], label) for name, label in made if name in pool and name not in known]
+    return [(example, label) for example, label in found if task.readable(label, example)]

@@ -4,14 +4,30 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import torch
 
 from nlp_al.config import Stage
 from nlp_al.pool import HOLDOUT, Example, Query
+from nlp_al.processes import shared
 from nlp_al.signals import Signals
 from nlp_al.strategies import Selection, Strategy, make_strategy
+from nlp_al.view import View
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A batch as positions in the pool, and what the last stage saw.
+
+    chosen: what the stages share out. held: what is held out. seen: the signals of what the last stage chose among,
+    and positions: int64[n], where that stands in the pool.
+    """
+
+    chosen: Selection
+    held: Selection
+    seen: Signals
+    positions: torch.Tensor
 
 
 def strategies_of(stages: Sequence[Stage]) -> list[Strategy]:
@@ -20,43 +36,57 @@ def strategies_of(stages: Sequence[Stage]) -> list[Strategy]:
 
 
 def choose_batch(
-    signals: Signals,
+    view: View,
     stages: Sequence[Stage],
     allowance: float,
     holdout: float,
     generator: Callable[[str], torch.Generator],
-) -> tuple[Selection, Selection]:
-    """(chosen, held out): the holdout's share is drawn first, at random; the stages share out the rest.
+) -> Choice | None:
+    """The batch, on the main process; None on the others. All call it together.
 
-    allowance: what both may cost together. generator: a generator for each purpose.
+    The holdout's share is drawn first, at random. Each stage chooses among what the one before it hands on, and only
+    for that are its fields made; the last one shares out the rest.
+    allowance: what all may cost together. generator: a generator for each purpose.
     """
-    held = Selection(torch.zeros(0, dtype=torch.int64))
-    share = holdout * allowance if signals.cost is not None else math.floor(holdout * allowance + 0.5)
-    if share > 0:
-        bare = Signals(count=len(signals), cost=signals.cost)
-        held = make_strategy("random").select(bare, share, generator(HOLDOUT))
-    free = torch.ones(len(signals), dtype=torch.bool)
+    held = _held_out(view.bare, allowance, holdout, generator(HOLDOUT))
+    free = torch.ones(len(view), dtype=torch.bool)
     free[held.indices] = False
-    spent = float(signals.cost[held.indices].sum()) if signals.cost is not None else held.indices.numel()
-    return _staged(signals, torch.nonzero(free).flatten(), stages, allowance - spent, generator("select")), held
-
-
-def _staged(
-    signals: Signals, left: torch.Tensor, stages: Sequence[Stage], allowance: float, generator: torch.Generator
-) -> Selection:
-    """Each stage chooses among what the one before it hands on; `left` holds positions in the whole pool."""
+    view.keep(torch.nonzero(free).flatten())
+    cost, draws = view.bare.cost, generator("select")
+    spent = float(cost[held.indices].sum()) if cost is not None else held.indices.numel()
     *sieves, last = strategies_of(stages)
     notes: list[str] = []
     for stage, sieve in zip(stages, sieves, strict=False):
-        inside = replace(signals.take(left), cost=None)
-        kept = sieve.select(inside, stage.keep or 0, generator)
-        notes.append(kept.note)
-        left = left[kept.indices].sort().values
-    found = last.select(signals.take(left), allowance, generator)
-    scores = None
-    if found.scores is not None:
-        scores = torch.full((len(signals),), -torch.inf, dtype=found.scores.dtype).index_copy_(0, left, found.scores)
-    return Selection(left[found.indices], scores, "; ".join(filter(None, (*notes, found.note))))
+        signals = view.look(sieve)
+        kept = torch.zeros(0, dtype=torch.int64)
+        if signals is not None:
+            found = sieve.select(replace(signals, cost=None), stage.keep or 0, draws)
+            notes.append(found.note)
+            kept = found.indices
+        view.keep(shared(kept))
+    signals = view.look(last)
+    if signals is None:
+        return None
+    found = last.select(signals, allowance - spent, draws)
+    note = "; ".join(filter(None, (*notes, found.note)))
+    chosen = Selection(view.positions[found.indices], _spread(found.scores, view), note)
+    return Choice(chosen, held, signals, view.positions)
+
+
+def _held_out(bare: Signals, allowance: float, holdout: float, generator: torch.Generator) -> Selection:
+    """The holdout's share of a batch, the same on all processes."""
+    share = holdout * allowance if bare.cost is not None else math.floor(holdout * allowance + 0.5)
+    if share <= 0:
+        return Selection(torch.zeros(0, dtype=torch.int64))
+    return make_strategy("random").select(replace(bare, askable=None), share, generator)
+
+
+def _spread(scores: torch.Tensor | None, view: View) -> torch.Tensor | None:
+    """Scores of what is left as scores of the whole pool; what was sieved out has minus infinity."""
+    if scores is None:
+        return None
+    whole = torch.full((len(view.bare),), -torch.inf, dtype=scores.dtype)
+    return whole.index_copy_(0, view.positions, scores)
 
 
 def ranked(signals: Signals, stage: Stage, generator: torch.Generator) -> list[int]:

@@ -7,9 +7,11 @@ from typing import Any
 
 import torch
 
+from nlp_al.bench import Bench
 from nlp_al.pool import Example
 from nlp_al.signals.collector import Scorer, collect
 from nlp_al.tasks import Task
+from nlp_al.training.fit import Fit
 
 RESAMPLES = 100
 
@@ -38,6 +40,23 @@ def suggest(
     sure = task.confidence(signals.decisions, predicted)
     labels = [task.as_label(one, example) for one, example in zip(predicted, examples, strict=True)]
     return list(zip(labels, sure, strict=True))
+
+
+def all_scores(
+    bench: Bench, holdout: Sequence[tuple[Example, Any]], fit: Fit, generator: torch.Generator
+) -> dict[str, Any]:
+    """The task's metrics on validation, test and holdout, as far as there are any; all processes call it together."""
+    found = {name: bench.gold(name) for name in ("validation", "test")} | {"holdout": holdout}
+    made: dict[str, Any] = {}
+    for name, pairs in found.items():
+        examples = [example for example, _ in pairs]
+        predicted = predict(fit.model, fit.only_label, bench.task, examples, generator)
+        if predicted is not None and pairs:
+            gold = [label for _, label in pairs]
+            made[name] = bench.task.score(predicted, gold)
+            if name == "holdout":
+                made["holdout_interval"] = interval(bench.task, predicted, gold, generator)
+    return made
 
 
 def interval(

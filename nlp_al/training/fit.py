@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,18 @@ from nlp_al.training.lora import merged
 from nlp_al.training.snapshots import Snapshots
 
 Labelled = Sequence[tuple[Example, Any]]
+
+
+@dataclass(frozen=True)
+class Fit:
+    """What a round has learnt.
+
+    model: None while all labels are of one class, `only_label`, or there are none. answers: how many it was fitted to.
+    """
+
+    model: Scorer | None = None
+    only_label: Any = None
+    answers: int = 0
 
 
 class Fitter:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 pytest.importorskip("argilla_server")
 pytest.importorskip("argilla")
@@ -21,6 +22,7 @@ from servers import Api, Server, answered, server
 from nlp_al.cli import main
 from nlp_al.config import read_config
 from nlp_al.learner import ActiveLearner
+from nlp_al.signals.collector import collect
 
 
 @pytest.fixture(scope="module")
@@ -133,9 +135,10 @@ def test_the_order_of_asking_is_that_of_the_newest_model(running, model, tmp_pat
     ranked: list[dict[str, int]] = []
     real = ActiveLearner._rank_again
 
-    def rank_again(self: Any, batch: Any) -> None:
-        real(self, batch)
-        signals = self._signals([self.pool[q.id] for q in batch], self.config.strategy)
+    def rank_again(self: Any) -> None:
+        real(self)
+        batch = self.pool.round_queries(self.round)
+        signals = collect(self.fit.model, [self.pool[q.id] for q in batch], {"probs"}, torch.Generator())
         top2 = signals.probs.topk(2, dim=1).values
         margins = {q.id: float(m) for q, m in zip(batch, top2[:, 0] - top2[:, 1], strict=True)}
         open_ = {q.id for q in self.pool.unanswered(self.round)}
@@ -205,7 +208,7 @@ def test_the_guess_of_every_shape_is_filled_in(running, model, tmp_path, kind):
     assert [len(one["suggestions"]) for one in records if one["metadata"]["round"] == 0] == [0] * 10
     guessed = [one["suggestions"] for one in records if one["metadata"]["round"] == 1]
     assert len(guessed) == 10
-    assert any(guessed) if kind == "entities" else all(guessed)
+    assert all(guessed) if kind == "dialogue" else any(guessed)  # of several labels none may be likely
     assert learner.pool.labels() == {one["external_id"]: gold[one["external_id"]] for one in records}
 
 

@@ -10,7 +10,7 @@ from helpers import read_lines, some_dialogues, some_rows, some_sentences, tiny_
 from nlp_al.config import read_config
 from nlp_al.errors import UserError
 from nlp_al.learner import ActiveLearner
-from nlp_al.made_labels import make_labels
+from nlp_al.made_labels import examples_of, make_labels
 from nlp_al.pool import Example
 from nlp_al.signals import Signals
 from nlp_al.strategies import make_strategy
@@ -203,10 +203,9 @@ def test_fine_tuning_takes_them_too(tmp_path, model):
 
 def test_an_answer_takes_the_place_of_a_made_label_and_one_that_is_no_label_any_more_is_left_out(tmp_path, model):
     learner = ActiveLearner(read_config(values_of(tmp_path, model, some_rows(20)), tmp_path))
-    learner._made = {2: [["t1", "sport"], ["t2", "money"], ["t3", "gone"], ["t-none", "food"]]}
-    found = learner._made_labels(2, {"t1"})
+    made = [("t1", "sport"), ("t2", "money"), ("t3", "gone"), ("t-none", "food")]
+    found = examples_of(made, learner.pool, {"t1"}, learner.task)
     assert [(example.id, label) for example, label in found] == [("t2", "money")]
-    assert learner._made_labels(1, set()) == []
 
 
 def test_the_label_of_a_ranking_is_its_first_option() -> None:

@@ -518,7 +518,7 @@ def test_a_sampler_that_nobody_needs_changes_nothing(folder, tmp_path) -> None:
         learner = ActiveLearner(read_config(values_of(tmp_path / name, folder, some_rows(40), **how), Path("/")))
         learner.run()
         assert learner.fitter._kept is None
-        scores.append(weights(learner.model.model))
+        scores.append(weights(learner.fit.model.model))
     assert all(map(torch.equal, scores[0].values(), scores[1].values()))
 
 

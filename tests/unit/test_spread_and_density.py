@@ -22,6 +22,7 @@ from nlp_al.selection.rows import per_row, total_of_rows
 from nlp_al.signals import SignalError, Signals
 from nlp_al.strategies import STRATEGIES, Selection, make_strategy, representatives
 from nlp_al.testing import synthetic_signals
+from nlp_al.view import View
 
 SPREADING = ("lightweight_coreset", "probcover", "facility_location", "graph_cut", "kdpp", "dal")
 WEIGHING = ("info_density", "density_weighted", "kdpp")
@@ -593,11 +594,13 @@ def test_a_note_reaches_the_one_who_asked() -> None:
     assert selection("facility_location", signals, 20.0).note == told
     assert selection("facility_location", replace(signals, cost=None), 5).note == told
     stages = [Stage("facility_location", keep=50), Stage("probcover", {"delta": 9.0})]
-    chosen, _ = choose_batch(replace(signals, cost=None), stages, 4, 0.0, lambda purpose: seeded(0))
-    assert chosen.note == (
+    view = View(list(range(60)), (), Signals(count=60), lambda left, _: signals.take(torch.tensor(left)))  # type: ignore
+    choice = choose_batch(view, stages, 4, 0.0, lambda purpose: seeded(0))
+    assert choice is not None
+    assert choice.chosen.note == (
         "12 of the 55 examples, drawn at random, stood for all of them; "
         "12 of the 50 examples, drawn at random, stood for all of them; "
-        "0 picks cover the pool at a radius of 9; the rest come by the size of balls"
+        "1 picks cover the pool at a radius of 9; the rest come by the size of balls"
     )
 
 

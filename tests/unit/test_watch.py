@@ -98,7 +98,7 @@ def test_what_is_observed_is_what_models_say_by_name(values, monkeypatch, kind):
 
     def labels(names: Sequence[str]) -> dict[str, Any]:
         examples = [pool[name] for name in names]
-        found = scores.predict(learner.model, None, task, examples, learner._generator("x"))
+        found = scores.predict(learner.fit.model, None, task, examples, learner._generator("x"))
         return {name: parts(task, label) for name, label in zip(names, found, strict=True)}
 
     observe, ask = Watch.observe, Watch.asked
@@ -108,7 +108,7 @@ def test_what_is_observed_is_what_models_say_by_name(values, monkeypatch, kind):
         return observe(self, *arguments)
 
     def asking(self, batch, *arguments):
-        if learner.model is not None:
+        if learner.fit.model is not None:
             before[batch[0].round] = labels([query.id for query in batch])
         return ask(self, batch, *arguments)
 

@@ -1,0 +1,142 @@
+"""Which examples are asked next: the strategies of a round, what they need of the pool, the batch."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import torch
+
+from nlp_al.bench import Bench
+from nlp_al.config import Config, Stage
+from nlp_al.made_labels import Made, make_labels
+from nlp_al.pool import HOLDOUT, Example, Pool, Query
+from nlp_al.processes import processes, shared
+from nlp_al.progress import Progress
+from nlp_al.query import as_queries, choose_batch, ranked, strategies_of
+from nlp_al.samplers import Fitted, Sampler
+from nlp_al.seeds import derived_seed, generator_of
+from nlp_al.signals import OF_MEMBERS, Signals
+from nlp_al.signals.collector import Committee, collect, collect_members
+from nlp_al.signals.surprisal import Surprisal
+from nlp_al.training.fit import Fit, Fitter
+from nlp_al.view import View
+
+FALLBACK = Stage("coreset")
+"""Asks while there is no second class: what lies farthest from all that was seen is likeliest to be of another one."""
+
+
+class Asking:
+    """Chooses batches for one run. All processes call its methods together; the main one alone decides."""
+
+    def __init__(
+        self, config: Config, bench: Bench, pool: Pool, fitter: Fitter, sampler: Sampler, progress: Progress
+    ) -> None:
+        self.config = config
+        self.task = bench.task
+        self.encoder = bench.encoder
+        self.pool = pool
+        self.fitter = fitter
+        self.sampler = sampler
+        self.progress = progress
+        self._readers: dict[str, Surprisal] = {}
+
+    def choose(self, round_: int, fit: Fit, seconds: dict[str, float]) -> tuple[list[Query], Made | None]:
+        """The batch of a round, and the labels that the model gives itself for it, where a strategy wants any.
+
+        seconds: to `score` and `select` is added what they took.
+        """
+        start = time.perf_counter()
+        pool = self.pool.unlabelled()
+        stages, name = self._stages(round_, fit)
+        if not pool:
+            return [], None
+        loop, generator = self.config.loop, partial(generator_of, self.config.loop.seed, round_)
+        view = self._view(pool, round_, fit)
+        choice = choose_batch(view, stages, self.allowance(round_), loop.holdout, generator)
+        batch: list[Query] = []
+        made: Made | None = None
+        if choice is not None:
+            self.progress.chosen(name, choice.chosen.note)
+            batch = as_queries(pool, choice.chosen, choice.held, round_, name)
+            asked = [query.id for query in batch]
+            seen = [pool[at] for at in choice.positions.tolist()]
+            made = make_labels(choice.seen, strategies_of(stages), round_, seen, asked, self.task)
+        batch, made = shared((batch, made))
+        seconds["score"] += view.seconds
+        seconds["select"] += time.perf_counter() - start - view.seconds
+        return batch, made
+
+    def order(self, queries: Sequence[Query], round_: int, fit: Fit) -> list[Query]:
+        """Open queries of a round that was chosen ahead, in the order of today's model; empty where they need none."""
+        stages, _ = self._stages(round_, fit)
+        (last,) = strategies_of(stages[-1:])
+        open_ = [query for query in queries if query.strategy != HOLDOUT]
+        if not open_ or not last.needs_model:
+            return []
+        signals = self._view([self.pool[query.id] for query in open_], round_, fit).look(last)
+        generator = generator_of(self.config.loop.seed, round_, "ranks")
+        return shared([open_[at] for at in ranked(signals, stages[-1], generator)] if signals is not None else [])
+
+    def allowance(self, round_: int) -> float:
+        """What a round may cost. What a round could not spend is left to the next."""
+        loop, most = self.config.loop, self.config.stop.cost
+        planned = float(loop.initial + loop.batch * round_)
+        return max(0.0, (planned if most is None else min(planned, most)) - self.pool.cost(loop.unit))
+
+    def _stages(self, round_: int, fit: Fit) -> tuple[tuple[Stage, ...], str]:
+        """The strategies of a round, and what its queries call them."""
+        if round_ == 0:
+            return (self.config.initial,), "initial"
+        if fit.model is None and any(strategy.needs_model for strategy in strategies_of(self.config.strategy)):
+            self.progress.one_class(fit.only_label, FALLBACK.name)
+            return (FALLBACK,), FALLBACK.name
+        return self.config.strategy, self.config.strategy_name
+
+    def _view(self, examples: Sequence[Example], round_: int, fit: Fit) -> View:
+        words = torch.tensor([float(example.words) for example in examples])
+        askable = torch.tensor([self.task.askable(example) for example in examples], dtype=torch.bool)
+        cost = words if self.config.loop.unit == "words" else None
+        bare = Signals(count=len(examples), cost=cost, askable=None if askable.all() else askable)
+        labelled = [example for example, _ in self.pool.labelled()]
+        return View(examples, labelled, bare, partial(self._collect, round_, fit))
+
+    def _collect(self, round_: int, fit: Fit, examples: Sequence[Example], needs: set[str]) -> Signals | None:
+        """Fields of the fitted model; before there is one, the pretrained encoder's embeddings stand for its own."""
+        from_encoder = needs & ({"pretrained"} if fit.model is not None else {"pretrained", "embeddings"})
+        surprisals = needs & {"surprisal", "masked_surprisal"}
+        fitted = needs - from_encoder - surprisals
+        passes = generator_of(self.config.loop.seed, round_, "passes")
+        made: Signals | None = Signals(count=len(examples)) if processes().is_main_process else None
+        if fit.model is not None and fitted & OF_MEMBERS:
+            made = collect_members(fit.model, self._committees(round_, fit), examples, fitted, passes)
+        elif fit.model is not None and fitted:
+            made = collect(fit.model, examples, fitted, passes)
+        found: dict[str, Any] = {}
+        if from_encoder:
+            self.encoder.encode(self.pool.examples)
+            if made is not None:
+                found |= dict.fromkeys(from_encoder, self.task.embeddings(self.encoder.rows(examples)))
+        for name in sorted(surprisals):
+            if name not in self._readers:
+                self._readers[name] = Surprisal(self.config.model, self.task, name.startswith("masked"))
+            found[name] = self._readers[name].of(examples, self.config.loop.seed)
+            self._readers[name].rest()
+        return None if made is None else replace(made, **found)
+
+    def _committees(self, round_: int, fit: Fit) -> Iterator[Committee]:
+        """Groups of models that are compared, beside the fitted one."""
+        assert fit.model is not None
+        labelled = self.pool.labelled(fit.answers)
+        return self.sampler.committees(
+            Fitted(
+                fit.model,
+                labelled,
+                seed=lambda purpose: derived_seed(self.config.loop.seed, round_, f"sampler-{purpose}"),
+                another=partial(self.fitter.another, labelled),
+                snapshots=partial(self.fitter.snapshots, labelled),
+            )
+        )

@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -14,19 +14,34 @@ from nlp_al.bench import Bench
 from nlp_al.config import Config, Stage
 from nlp_al.made_labels import Made, make_labels
 from nlp_al.pool import HOLDOUT, Example, Pool, Query
-from nlp_al.processes import processes, shared
+from nlp_al.processes import peers, processes, shared
 from nlp_al.progress import Progress
 from nlp_al.query import as_queries, choose_batch, ranked, strategies_of
 from nlp_al.samplers import Fitted, Sampler
 from nlp_al.seeds import derived_seed, generator_of
-from nlp_al.signals import OF_MEMBERS, Signals
+from nlp_al.signals import OF_MEMBERS, SURPRISALS, Signals
 from nlp_al.signals.collector import Committee, collect, collect_members
+from nlp_al.signals.shards import own_rows
 from nlp_al.signals.surprisal import Surprisal
+from nlp_al.signals.targets import targets
 from nlp_al.training.fit import Fit, Fitter
+from nlp_al.training.frozen import FrozenModel
 from nlp_al.view import View
 
 FALLBACK = Stage("coreset")
 """Asks while there is no second class: what lies farthest from all that was seen is likeliest to be of another one."""
+
+
+class Asked(NamedTuple):
+    """The batch of a round, on all processes.
+
+    made: the labels that the model gives itself for the round, None where no strategy wants any. abstained: of what is
+    undecided, the share that a filter left out; None where there is none.
+    """
+
+    batch: list[Query]
+    made: Made | None = None
+    abstained: float | None = None
 
 
 class Asking:
@@ -44,31 +59,29 @@ class Asking:
         self.progress = progress
         self._readers: dict[str, Surprisal] = {}
 
-    def choose(self, round_: int, fit: Fit, seconds: dict[str, float]) -> tuple[list[Query], Made | None]:
-        """The batch of a round, and the labels that the model gives itself for it, where a strategy wants any.
-
-        seconds: to `score` and `select` is added what they took.
-        """
+    def choose(self, round_: int, fit: Fit, seconds: dict[str, float]) -> Asked:
+        """What is asked in a round. seconds: to `score` and `select` is added what they took."""
         start = time.perf_counter()
         pool = self.pool.unlabelled()
         stages, name = self._stages(round_, fit)
         if not pool:
-            return [], None
+            return Asked([])
         loop, generator = self.config.loop, partial(generator_of, self.config.loop.seed, round_)
-        view = self._view(pool, round_, fit)
+        together = processes().num_processes > 1 and all(strategy.sharded for strategy in strategies_of(stages))
+        view = self._view(pool, round_, fit, together)
         choice = choose_batch(view, stages, self.allowance(round_), loop.holdout, generator)
-        batch: list[Query] = []
-        made: Made | None = None
+        found = Asked([])
         if choice is not None:
             self.progress.chosen(name, choice.chosen.note)
             batch = as_queries(pool, choice.chosen, choice.held, round_, name)
             asked = [query.id for query in batch]
             seen = [pool[at] for at in choice.positions.tolist()]
             made = make_labels(choice.seen, strategies_of(stages), round_, seen, asked, self.task)
-        batch, made = shared((batch, made))
+            found = Asked(batch, made, choice.chosen.abstained)
+        found = shared(found)
         seconds["score"] += view.seconds
         seconds["select"] += time.perf_counter() - start - view.seconds
-        return batch, made
+        return found
 
     def order(self, queries: Sequence[Query], round_: int, fit: Fit) -> list[Query]:
         """Open queries of a round that was chosen ahead, in the order of today's model; empty where they need none."""
@@ -96,33 +109,40 @@ class Asking:
             return (FALLBACK,), FALLBACK.name
         return self.config.strategy, self.config.strategy_name
 
-    def _view(self, examples: Sequence[Example], round_: int, fit: Fit) -> View:
+    def _view(self, examples: Sequence[Example], round_: int, fit: Fit, in_shards: bool = False) -> View:
         words = torch.tensor([float(example.words) for example in examples])
         askable = torch.tensor([self.task.askable(example) for example in examples], dtype=torch.bool)
         cost = words if self.config.loop.unit == "words" else None
         bare = Signals(count=len(examples), cost=cost, askable=None if askable.all() else askable)
         labelled = [example for example, _ in self.pool.labelled()]
-        return View(examples, labelled, bare, partial(self._collect, round_, fit))
+        return View(examples, labelled, bare, partial(self._collect, round_, fit), in_shards)
 
-    def _collect(self, round_: int, fit: Fit, examples: Sequence[Example], needs: set[str]) -> Signals | None:
+    def _collect(
+        self, round_: int, fit: Fit, examples: Sequence[Example], needs: set[str], in_shards: bool
+    ) -> Signals | None:
         """Fields of the fitted model; before there is one, the pretrained encoder's embeddings stand for its own."""
         from_encoder = needs & ({"pretrained"} if fit.model is not None else {"pretrained", "embeddings"})
-        surprisals = needs & {"surprisal", "masked_surprisal"}
-        fitted = needs - from_encoder - surprisals
+        surprisals = needs & set(SURPRISALS)
+        fitted = needs - from_encoder - surprisals - {"targets"}
         passes = generator_of(self.config.loop.seed, round_, "passes")
-        made: Signals | None = Signals(count=len(examples)) if processes().is_main_process else None
+        bare = Signals(count=len(examples))
+        made = own_rows(bare, peers()) if in_shards else bare if processes().is_main_process else None
         if fit.model is not None and fitted & OF_MEMBERS:
-            made = collect_members(fit.model, self._committees(round_, fit), examples, fitted, passes)
+            made = collect_members(fit.model, self._committees(round_, fit), examples, fitted, passes, in_shards)
         elif fit.model is not None and fitted:
-            made = collect(fit.model, examples, fitted, passes)
+            made = collect(fit.model, examples, fitted, passes, in_shards)
         found: dict[str, Any] = {}
+        if "targets" in needs:
+            labels = self.pool.labels()
+            said = targets(self.task, [(example, labels[example.id]) for example in examples])
+            found |= {"targets": said.targets, "offsets": said.offsets}
         if from_encoder:
             self.encoder.encode(self.pool.examples)
-            if made is not None:
-                found |= dict.fromkeys(from_encoder, self.task.embeddings(self.encoder.rows(examples)))
+            read = collect(FrozenModel(self.encoder, self.task), examples, {"embeddings"}, passes, in_shards)
+            found |= dict.fromkeys(from_encoder, read and read.embeddings)
         for name in sorted(surprisals):
             if name not in self._readers:
-                self._readers[name] = Surprisal(self.config.model, self.task, name.startswith("masked"))
+                self._readers[name] = Surprisal.of_field(name, self.config.model, self.task)
             found[name] = self._readers[name].of(examples, self.config.loop.seed)
             self._readers[name].rest()
         return None if made is None else replace(made, **found)

@@ -108,8 +108,16 @@ def strategy_rows() -> list[dict[str, Any]]:
             "needs": sorted(strategy.needs),
             "reference": strategy.reference,
         }
-        for name, strategy in sorted(all_strategies().items())
+        for name, strategy in ((name, _usual(kind)) for name, kind in sorted(all_strategies().items()))
     ]
+
+
+def _usual(kind: Any) -> Any:
+    """The strategy with its defaults, of which what it needs may depend; the class where a parameter has none."""
+    try:
+        return kind()
+    except TypeError:
+        return kind
 
 
 def report(arguments: argparse.Namespace) -> None:

@@ -5,6 +5,7 @@ Checked whole before torch loads, so that a mistake is told at once.
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
@@ -182,7 +183,7 @@ class Config:
     initial: Stage = about("how the initial set is chosen: a strategy, or {strategy: ..., parameters}", Stage("random"))
     strategy: tuple[Stage, ...] = about(
         "query strategy: a name, {name: ..., parameters}, or a list of stages, all but the last with keep: how many "
-        "examples it hands on",
+        "examples it hands on, as 250 or, in batches, 10x",
         (Stage("margin"),),
     )
     sampler: Sampler = about(
@@ -225,14 +226,15 @@ def read_config(values: dict[str, Any], base: Path) -> Config:
     if not task.named and values.get("labels") is not None:
         raise UserError(f"labels is given, but {task.name} has no fixed labels; leave it out.")
     training = _training(values.get("training", {}))
+    loop = build(Loop, values.get("loop"), "loop")
     config = Config(
         **plain,
         task_options=asdict(task.options),
         labels=_labels(values.get("labels"), task.fewest),
         dataset=read_dataset(values["dataset"], {"id", *task.columns}, task.several),
         initial=_stage(values.get("initial", NAMES["initial"]), "initial"),
-        strategy=_stages(values.get("strategy", NAMES["strategy"])),
-        loop=build(Loop, values.get("loop"), "loop"),
+        strategy=_stages(values.get("strategy", NAMES["strategy"]), loop),
+        loop=loop,
         stop=_stop(values.get("stop")),
         training=training,
         sampler=_sampler(values.get("sampler"), training.mode),
@@ -307,6 +309,12 @@ def _check_stop(config: Config) -> None:
     for rule in read_rule(config.stop.rule).inside() if config.stop.rule is not None else ():
         if "scores" in rule.reads and not config.loop.holdout and _has_validation(config.dataset) is False:
             raise UserError(no_scores(rule.name))
+        if "abstained" in rule.reads and not any(_strategy("strategy", stage).filters for stage in config.strategy):
+            known = ", ".join(name for name, kind in STRATEGIES.items() if kind.filters)
+            raise UserError(
+                f"stop.rule is {rule.name}, which reads what a filter leaves out, and strategy names none; there are: "
+                f"{known}."
+            )
         metric = getattr(rule, "metric", None)
         if metric is not None and not metric.startswith(metrics):
             raise UserError(f"stop.rule: there is no metric {metric!r}: {suggest(metric, metrics)}.")
@@ -372,22 +380,31 @@ def _sampler(value: Any, mode: str) -> Sampler:
     return Sampler(*_named(value, "sampler"))
 
 
-def _stages(value: Any) -> tuple[Stage, ...]:
+def _stages(value: Any, loop: Loop) -> tuple[Stage, ...]:
     if not isinstance(value, list):
         return (_stage(value, "strategy"),)
     if not value:
         raise UserError("strategy is an empty list; it must name at least one strategy.")
-    last = len(value) - 1
-    return tuple(_stage(item, f"strategy[{at}]" if last else "strategy", at == last) for at, item in enumerate(value))
+    *first, last = value
+    keys = [f"strategy[{at}]" for at in range(len(value))] if first else ["strategy"]
+    stages = [_stage(item, key, loop) for item, key in zip(first, keys, strict=False)]
+    return (*stages, _stage(last, keys[-1]))
 
 
-def _stage(value: Any, key: str, last: bool = True) -> Stage:
+def _stage(value: Any, key: str, loop: Loop | None = None) -> Stage:
+    """A stage; loop: in one that has another behind it."""
     name, parameters = _named(value, key)
     keep = parameters.pop("keep", None)
-    if last and keep is not None:
+    if loop is None and keep is not None:
         raise UserError(f"{key}: {name} takes no 'keep'; only a stage with another behind it hands examples on.")
-    if not last and (type(keep) is not int or keep < 1):
-        raise UserError(f"{key}: {name} needs 'keep', the number of examples that this stage hands on.")
+    if loop is not None and isinstance(keep, str) and (batches := re.fullmatch(r"(\d+)x", keep)):
+        if loop.unit == "words":
+            raise UserError(f"{key}.keep is {keep!r}, but a batch counts words; give a number of examples.")
+        keep = int(batches[1]) * loop.batch
+    if loop is not None and (type(keep) is not int or keep < 1):
+        raise UserError(
+            f"{key}: {name} needs 'keep', the number of examples that this stage hands on, as 250 or, in batches, 10x."
+        )
     return Stage(name, parameters, keep)
 
 

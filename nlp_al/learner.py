@@ -99,7 +99,8 @@ class ActiveLearner:
 
     def _ask(self, round_: int, seconds: dict[str, float]) -> list[Query]:
         """Chooses the batch of a round, and puts it on the disk before anyone sees it."""
-        batch, made = self.asking.choose(round_, self.fit, seconds)
+        batch, made, abstained = self.asking.choose(round_, self.fit, seconds)
+        self.watch.filtered(round_, abstained, self.store)
         with _timed(seconds, "score"):
             self.watch.asked(batch, self.fit.model, self._generator("stop"), self.store)
         self.pool.queries += batch

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
+from functools import cache
 from typing import Any, TypeVar
 
 import torch
@@ -13,6 +14,7 @@ from accelerate.utils import broadcast_object_list, gather_object, parse_flag_fr
 from accelerate.utils.memory import clear_device_cache
 
 from nlp_al.errors import RunError
+from nlp_al.selection.shards import Alone, Peers
 
 T = TypeVar("T")
 
@@ -28,6 +30,45 @@ def shared(value: T) -> T:
         return value
     found: T = broadcast_object_list([value])[0]
     return found
+
+
+@cache
+def peers() -> Peers:
+    """The processes of this launch, as those that hold a pool together. All ask for it together, the first time."""
+    state = processes()
+    return Alone() if state.num_processes == 1 else _Launched(state.process_index, state.num_processes)
+
+
+class _Launched:
+    """What is exchanged lies in main memory, which NCCL and its like can't read: gloo can."""
+
+    def __init__(self, rank: int, size: int) -> None:
+        self.rank, self.size = rank, size
+        usual = torch.distributed.get_backend() == "gloo"
+        self._group = None if usual else torch.distributed.new_group(backend="gloo")
+
+    def join(self, rows: torch.Tensor) -> torch.Tensor:
+        """As `Peers` says; of each process as many rows go round as the longest part has."""
+        counts = [torch.zeros(1, dtype=torch.int64) for _ in range(self.size)]
+        torch.distributed.all_gather(counts, torch.tensor([len(rows)]), group=self._group)
+        room = rows.new_zeros((int(max(counts)), *rows.shape[1:]))
+        room[: len(rows)] = rows
+        parts = [torch.empty_like(room) for _ in counts]
+        if len(room):
+            torch.distributed.all_gather(parts, room, group=self._group)
+        return torch.cat([part[: int(count)] for part, count in zip(parts, counts, strict=True)])
+
+    def deal(self, part: Callable[[int], T]) -> list[T]:
+        """As `Peers` says; one process after the other is given its parts, which are made when its turn comes."""
+        given: list[Any] = []
+        for rank in range(self.size):
+            mine = rank == self.rank
+            found: list[Any] | None = [None] * self.size if mine else None
+            torch.distributed.gather_object(None if mine else part(rank), found, dst=rank, group=self._group)
+            if found is not None:
+                found[rank] = part(rank)
+                given = found
+        return given
 
 
 class Bell:

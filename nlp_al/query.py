@@ -13,6 +13,7 @@ from nlp_al.pool import HOLDOUT, Example, Query
 from nlp_al.processes import shared
 from nlp_al.signals import Signals
 from nlp_al.strategies import Selection, Strategy, make_strategy
+from nlp_al.strategies.sieve import Sieve
 from nlp_al.view import View
 
 
@@ -54,23 +55,44 @@ def choose_batch(
     view.keep(torch.nonzero(free).flatten())
     cost, draws = view.bare.cost, generator("select")
     spent = float(cost[held.indices].sum()) if cost is not None else held.indices.numel()
-    *sieves, last = strategies_of(stages)
-    notes: list[str] = []
-    for stage, sieve in zip(stages, sieves, strict=False):
-        signals = view.look(sieve)
+    *first, last = strategies_of(stages)
+    told: list[Selection] = []
+    for stage, strategy in zip(stages, first, strict=False):
+        inner = _sifted(view, strategy, stage.keep or 0, draws, told, priced=False)
+        signals = view.look(inner)
         kept = torch.zeros(0, dtype=torch.int64)
-        if signals is not None:
-            found = sieve.select(replace(signals, cost=None), stage.keep or 0, draws)
-            notes.append(found.note)
-            kept = found.indices
+        if signals is not None and len(view):
+            told.append(inner.select(replace(signals, cost=None), stage.keep or 0, draws))
+            kept = told[-1].indices
         view.keep(shared(kept))
-    signals = view.look(last)
+    inner = _sifted(view, last, allowance - spent, draws, told)
+    signals = view.look(inner)
     if signals is None:
         return None
-    found = last.select(signals, allowance - spent, draws)
-    note = "; ".join(filter(None, (*notes, found.note)))
-    chosen = Selection(view.positions[found.indices], _spread(found.scores, view), note)
+    if len(view):
+        told.append(inner.select(signals, allowance - spent, draws))
+    else:  # nothing of what the strategy needs was made
+        told.append(Selection(torch.zeros(0, dtype=torch.int64)))
+    note = "; ".join(filter(None, (one.note for one in told)))
+    abstained = next((one.abstained for one in told if one.abstained is not None), None)
+    found = told[-1]
+    chosen = Selection(view.positions[found.indices], _spread(found.scores, view), note, abstained)
     return Choice(chosen, held, signals, view.positions)
+
+
+def _sifted(
+    view: View, strategy: Strategy, size: float, draws: torch.Generator, told: list[Selection], priced: bool = True
+) -> Strategy:
+    """Leaves what the strategy's sieves let through, one after the other; the strategy that is to choose among it."""
+    while isinstance(strategy, Sieve):
+        signals = view.look(type(strategy))
+        kept = torch.zeros(0, dtype=torch.int64)
+        if signals is not None and len(view):
+            told.append(strategy.sift(signals if priced else replace(signals, cost=None), size, draws))
+            kept = told[-1].indices
+        view.keep(shared(kept))
+        strategy = strategy.inner()
+    return strategy
 
 
 def _held_out(bare: Signals, allowance: float, holdout: float, generator: torch.Generator) -> Selection:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.metadata import entry_points
 from typing import Any, ClassVar, Literal, NamedTuple
 
@@ -33,6 +33,7 @@ class Observation:
     mean_entropy, max_entropy: over the remaining pool, of an example's entropy divided by that of a uniform guess.
     max_doubt: the largest 1 − p₍₁₎ there. changed: the share of predictions on the remaining pool that are others than
     in the round before. accuracy: the share of the batch's decisions that the model which chose it had right.
+    abstained: of what was undecided when the batch was chosen, the share that no label settles.
     scores: by split, validation or holdout, the metrics. main: the one that the task is known by.
     """
 
@@ -45,11 +46,12 @@ class Observation:
     max_doubt: float | None = None
     changed: float | None = None
     accuracy: float | None = None
+    abstained: float | None = None
     scores: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     main: str = ""
 
 
-MEASURED = ("kappa", "mean_entropy", "max_entropy", "max_doubt", "changed", "accuracy")
+MEASURED = ("kappa", "mean_entropy", "max_entropy", "max_doubt", "changed", "accuracy", "abstained")
 """The fields that stand under `stop` in a line of metrics.jsonl."""
 
 
@@ -70,7 +72,7 @@ class Rule(ABC):
     name: ClassVar[str]
     reference: ClassVar[str] = ""
     reads: ClassVar[frozenset[str]] = frozenset()
-    stops: ClassVar[Literal["at least", "at most", "below"]]
+    stops: ClassVar[Literal["at least", "at most", "above", "below"]]
 
     def update(self, seen: Sequence[Observation]) -> Decision:
         """What the rule says after the last of these rounds."""
@@ -81,6 +83,7 @@ class Rule(ABC):
         stop = {
             "at least": value >= bar - TOLERANCE,
             "at most": value <= bar + TOLERANCE,
+            "above": value > bar + TOLERANCE,
             "below": value < bar - TOLERANCE,
         }[self.stops]
         told = f"{self.name}: {self.measure} is {value:.4g}, {'' if stop else 'not '}{self.stops} {bar:.4g}"
@@ -283,6 +286,37 @@ class MaxUncertainty(Rule):
     def value(self, seen: Sequence[Observation]) -> float | None:
         """Averaged within an example."""
         return seen[-1].max_entropy if self.by == "entropy" else seen[-1].max_doubt
+
+
+@dataclass(frozen=True)
+class NoiseExit(Rule):
+    """Most of what the model leaves open is a toss-up that no label settles.
+
+    Use with the strategy neural_cal, where classes overlap or annotators disagree: what is still uncertain is then not
+    what is not known yet, and other rules wait in vain for it to become certain.
+    Needs a strategy that filters. Cost: none.
+    Reference: Zhu and Nowak, Active Learning with Neural Networks: Insights from Nonparametric Statistics (NeurIPS
+    2022, arXiv 2210.08367), for abstaining
+    """
+
+    threshold: float = about("stops where the share of toss-ups is above this", 0.5)
+
+    name = "noise_exit"
+    reference = "Zhu and Nowak 2022, arXiv 2210.08367"
+    reads = frozenset({"abstained"})
+    stops = "above"
+
+    def __post_init__(self) -> None:
+        _check(threshold=self.threshold)
+
+    @property
+    def measure(self) -> str:
+        """Of which examples."""
+        return "the share of toss-ups in what was undecided"
+
+    def value(self, seen: Sequence[Observation]) -> float | None:
+        """When the last batch was chosen."""
+        return seen[-1].abstained
 
 
 # Rules that read labels
@@ -503,6 +537,7 @@ STOPPING: dict[str, type[Rule]] = {
         OverallUncertainty,
         MaxUncertainty,
         ClassificationChange,
+        NoiseExit,
         SelectedAccuracy,
         PerformancePlateau,
         Target,
@@ -589,12 +624,15 @@ def observations(
 ) -> list[Observation]:
     """The observations in the lines of metrics.jsonl. main: the task's main metric. batch: loop.batch. unit: loop.unit.
 
-    A round that brought no answer fitted no new model: it is left out, or it would look as if models agreed.
+    A round that brought no answer fitted no new model: it is left out, or it would look as if models agreed. Where a
+    filter left something out, which may be why nothing was asked, it counts as one with the round before.
     """
     found: list[Observation] = []
     answers = None
     for line in lines:
         if line.get("answers") == answers and answers is not None:
+            if found and (abstained := line.get("stop", {}).get("abstained")) is not None:
+                found[-1] = replace(found[-1], round=line["round"], abstained=abstained)
             continue
         answers = line.get("answers")
         measured = {name: value for name, value in line.get("stop", {}).items() if name in MEASURED}

@@ -7,7 +7,7 @@ check_strategy(MyStrategy)
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import fields, replace
 from functools import partial
@@ -19,10 +19,24 @@ from torch import Tensor
 
 from nlp_al import selection
 from nlp_al.decisions import Decisions, owners
-from nlp_al.signals import OPTIONAL, PER_DECISION, Gradients, SignalError, Signals, residual
+from nlp_al.selection.shards import Peers
+from nlp_al.signals import (
+    INSTEAD,
+    OPTIONAL,
+    PER_DECISION,
+    SCORES,
+    SURPRISALS,
+    Gradients,
+    SignalError,
+    Signals,
+    residual,
+)
+from nlp_al.signals.collector import SCORED
 from nlp_al.signals.sampled import Sampled, statistics
+from nlp_al.signals.shards import own_rows
 from nlp_al.strategies import Selection, Strategy, make_strategy
 from nlp_al.strategies.base import SHAPES
+from nlp_al.testing_peers import with_peers
 
 _WIDTH = 6
 _POOL = 24
@@ -41,15 +55,17 @@ def check_strategy(strategy: str | type[Strategy] | Strategy, shapes: tuple[str,
 
     I1: as many distinct positions as asked for, all there are where that is fewer; examples with nothing to decide
     last; with `nested`, a smaller choice is the head of a larger one; with a cost, no more than the budget, and
-    nothing past the first example that overflows it.
+    nothing past the first example that overflows it. What `filters` may give fewer, and nothing without a decision.
     I2: no position outside the pool, and the pool's labels are never read.
     I3: the same for the same seed, whatever the block size and the global generators; the signals stay as they were.
     I4: a shuffled pool gives the same examples (group `deterministic`). I5: ties go to the lowest position (likewise).
     I6: a missing field, NaN or infinity is a SignalError that names the field; what stands in columns that are no
     option is not read; facts about the options (`nlp_al.signals.OPTIONAL`) may be missing. I7: duplicates, zeros and
     labelled copies of the pool are no trouble.
-    I8: scores, where there are any, rank the choice, higher first; a certain example never outranks an undecided one
-    (family `uncertainty`).
+    I8: scores, where there are any, rank the choice, higher first, and with `scored` there are some; a certain example
+    never outranks an undecided one (family `uncertainty`).
+    I9: where `sharded`, processes that each hold some blocks of the pool choose together what one chooses, and all tell
+    what is wrong with the rows of any.
 
     Raises:
         AssertionError: a promise is broken; one sentence names the strategy, the promise and the shape.
@@ -111,7 +127,10 @@ def synthetic_signals(
         gradients = Gradients(residual(probs), embeddings, offsets)
     passes = _members_of(probs, options, torch.Generator().manual_seed(seed + 2))
     drawn = torch.randn(n, _WIDTH, generator=torch.Generator().manual_seed(seed + 3)).relu()
+    surprisals: dict[str, Any] = {name: drawn + at * drawn.sign() for at, name in enumerate(SURPRISALS)}
     sampled = statistics(Decisions(member, offsets, options) for member in passes)
+    most = torch.full((len(probs),), columns) if options is None else options
+    targets = (torch.rand(len(probs), generator=torch.Generator().manual_seed(seed + 4)) * most).long()
     if options is not None:
         passes = torch.where(valid, passes, logits)
         # Votes are counted of options alone.
@@ -123,10 +142,11 @@ def synthetic_signals(
         options=options,
         sampled=sampled,
         passes=passes,
+        targets=targets,
         embeddings=embeddings,
         pretrained=normal(n),
-        surprisal=drawn,
-        masked_surprisal=drawn + drawn.sign(),
+        **surprisals,
+        scores=_scores(SCORED, n, seed),
         gradients=gradients,
         cost=between(1, 9) if cost else None,
         askable=decided,
@@ -186,6 +206,8 @@ class _Check:
         self.padding()
         self.duplicates()
         self.scores()
+        if self.strategy.sharded:
+            self.shards()
 
     def fail(self, promise: str, sentence: str, cause: Exception | None = None) -> NoReturn:
         name = type(self.strategy).__name__
@@ -196,6 +218,8 @@ class _Check:
     ) -> Signals:
         """Synthetic signals, of which the fields that the strategy did not declare are taken out."""
         made = synthetic_signals(self.shape, n, self.seed, labelled=labelled, undecided=undecided, cost=cost)
+        with_parameters = [need.removeprefix(SCORES) for need in self.strategy.needs if need.startswith(SCORES)]
+        made = replace(made, scores={**(made.scores or {}), **_scores(with_parameters, n, self.seed)})
         known = made.labelled and _only(made.labelled, self.strategy.needs_labelled, {"count"})
         return replace(_only(made, self.strategy.needs, {"count", "askable", "cost"}), labelled=known)
 
@@ -222,11 +246,14 @@ class _Check:
     def picked(self, promise: str, signals: Signals, size: int) -> list[int]:
         """The positions selected, once they are known to be as many as they should be."""
         found: list[int] = self.pick(promise, signals, size).indices.tolist()
-        if len(found) != min(size, len(signals)):
+        wanted = min(size, len(signals))
+        if len(found) > wanted or (len(found) < wanted and not self.strategy.filters):
             self.fail(promise, f"asked for {size} of {len(signals)}, it gave {len(found)}.")
         return found
 
     def counts(self) -> None:
+        if "targets" in self.strategy.needs:
+            self.fail("I2", "it needs the labels of the pool.")
         for n, labelled, undecided in (
             (_POOL, _LABELLED, 0),
             (_POOL, _LABELLED, _UNDECIDED),
@@ -242,6 +269,8 @@ class _Check:
             for size in sorted({0, 1, n // 3, n, n + 3}):
                 found = self.picked("I1", signals, size)
                 behind = [not askable[at] for at in found]
+                if any(behind) and self.strategy.filters:
+                    self.fail("I1", f"it filters, but an example with nothing to decide is among {found}.")
                 if behind != sorted(behind):
                     self.fail("I1", f"an example with nothing to decide comes before others in {found}.")
 
@@ -266,9 +295,9 @@ class _Check:
             spent = float(cost[found].sum())
             if spent > size:
                 self.fail("I1", f"its choice costs {spent:g} words, with a budget of {size:g}.")
-            if size >= total and len(found) < len(signals):
+            if size >= total and len(found) < len(free):
                 self.fail("I1", f"a budget of {size:g} words pays for the whole pool ({total:g}), it left some out.")
-            if size >= dearest and len(found) == 0:
+            if size >= dearest and len(found) == 0 < len(free):
                 self.fail("I1", f"a budget of {size:g} words pays for any example, it took none.")
             if self.strategy.nested:
                 fitting = int((cost[free].cumsum(0) <= size).sum())
@@ -309,13 +338,14 @@ class _Check:
     def ties(self) -> None:
         for labelled in (0, _LABELLED):
             equal = self.pool(labelled=labelled, undecided=0).take(torch.zeros(_POOL, dtype=torch.int64))
-            if (found := self.picked("I5", equal, 7)) != list(range(7)):
+            if (found := self.picked("I5", equal, 7)) != list(range(len(found))):
                 self.fail("I5", f"of equal examples it chose {found}, not the lowest positions.")
 
     def unfit_fields(self) -> None:
         signals = self.pool(cost=True)
         for need in sorted(self.strategy.needs - OPTIONAL):
-            self.refused(need, "missing", _without(signals, need))
+            if not self.strategy.needs.issuperset(INSTEAD.get(need, (None,))):
+                self.refused(need, "missing", _without(signals, need))
         for need in self.strategy.needs & OPTIONAL:
             self.picked("I6", replace(_without(signals, need), cost=None), 5)
         for name, unfit in _spoilt(signals, self.strategy.needs | {"cost"}):
@@ -356,7 +386,7 @@ class _Check:
         known = replace(signals, labelled=_only(copies, self.strategy.needs_labelled, {"count"}))
         zeros: dict[str, Any] = {
             name: torch.zeros_like(value)
-            for name in ("embeddings", "pretrained", "surprisal", "masked_surprisal")
+            for name in ("embeddings", "pretrained", *SURPRISALS)
             if (value := getattr(signals, name)) is not None
         }
         if signals.gradients is not None:
@@ -371,16 +401,49 @@ class _Check:
             signals = self.pool(undecided=undecided)
             chosen = self.pick("I8", signals, 7)
             if chosen.scores is None:
+                if self.strategy.scored:
+                    self.fail("I8", "it is scored, but gives no scores.")
                 continue
             if chosen.scores.shape != (_POOL,) or not chosen.scores.is_floating_point():
                 self.fail("I8", f"scores is {chosen.scores.dtype}{list(chosen.scores.shape)}, not a float an example.")
             if bool(chosen.scores.isnan().any()):
                 self.fail("I8", "some scores are NaN.")
-            best = torch.argsort(chosen.scores, descending=True, stable=True)[:7].tolist()
-            if (found := chosen.indices.tolist()) != best:
+            found = chosen.indices.tolist()
+            best = torch.argsort(chosen.scores, descending=True, stable=True)[: len(found)].tolist()
+            if found != best:
                 self.fail("I8", f"it chose {found}, but the highest scores are those of {best}.")
         if self.strategy.family == "uncertainty" and self.strategy.needs & PER_DECISION:
             self.direction()
+
+    def shards(self) -> None:
+        twice = self.pool(undecided=0).take(torch.arange(_POOL).repeat(2))
+        for signals in (self.pool(labelled=0, cost=True), twice, self.pool(2)):
+            for size in (2, 4):
+                with blocks_of(5):
+                    alone = self.pick("I9", signals, 7)
+                    for chosen in with_peers(size, partial(self.of_shard, signals)):
+                        if chosen.indices.tolist() != alone.indices.tolist():
+                            told = f"{alone.indices.tolist()}, and in {size} shards {chosen.indices.tolist()}"
+                            self.fail("I9", f"alone it chose {told}.")
+                        scores = chosen.scores
+                        if alone.scores is not None and (scores is None or not torch.allclose(alone.scores, scores)):
+                            self.fail("I9", f"in {size} shards its scores were others.")
+        for name, unfit in dict(_spoilt(self.pool(undecided=0), self.strategy.needs)).items():
+            with blocks_of(5):
+                for said in with_peers(2, partial(self.refusal, unfit)):
+                    if name not in said:
+                        self.fail("I9", f"{name} is NaN or infinite in one shard; one process said {said!r}.")
+
+    def of_shard(self, signals: Signals, peers: Peers) -> Selection:
+        generator = torch.Generator().manual_seed(self.seed)
+        return self.strategy.select(own_rows(signals, peers), 7, generator)
+
+    def refusal(self, signals: Signals, peers: Peers) -> str:
+        try:
+            self.of_shard(signals, peers)
+        except SignalError as error:
+            return str(error)
+        return ""
 
     def direction(self) -> None:
         # All but what is decided is the same; where that counts as well, equal scores are no fault.
@@ -427,17 +490,27 @@ def _padded(signals: Signals, invalid: Tensor, rubbish: float) -> Signals:
     return replace(signals, **made)
 
 
+def _scores(names: Iterable[str], n: int, seed: int) -> dict[str, Tensor]:
+    """Random ones by name, of which the last is minus infinity."""
+    made = {}
+    for name in names:
+        made[name] = torch.randn(n, generator=torch.Generator().manual_seed(seed + sum(name.encode())))
+        made[name][-1:] = -torch.inf
+    return made
+
+
 def _offsets(lengths: Tensor) -> Tensor:
     return torch.cat([lengths.new_zeros(1), lengths.cumsum(0)])
 
 
 def _only(signals: Signals, names: frozenset[str], always: set[str]) -> Signals:
-    kept = names | always | ({"offsets", "options"} if names & PER_DECISION else set())
+    kept = names | always | ({"scores"} if any(name.startswith(SCORES) for name in names) else set())
+    kept = kept | ({"offsets", "options"} if names & PER_DECISION else set())
     return Signals(**{f.name: getattr(signals, f.name) for f in fields(signals) if f.name in kept})
 
 
 def _without(signals: Signals, name: str) -> Signals:
-    gone: dict[str, Any] = {name: None}
+    gone: dict[str, Any] = {"scores" if name.startswith(SCORES) else name: None}
     if name in PER_DECISION and not any(getattr(signals, other) is not None for other in PER_DECISION - {name}):
         gone |= dict.fromkeys(("offsets", "options"))
     return replace(signals, **gone)
@@ -446,9 +519,14 @@ def _without(signals: Signals, name: str) -> Signals:
 def _spoilt(signals: Signals, names: frozenset[str]) -> Iterator[tuple[str, Signals]]:
     """The signals with one number of a field made NaN or infinite, and the field's name."""
     for name in sorted(names):
-        value = getattr(signals, name)
-        for bad in (torch.nan, torch.inf, *([-torch.inf] if name != "transitions" else [])):
-            parts: list[dict[str, Any]] = [{name: _with_first(value, bad)}] if isinstance(value, Tensor) else []
+        key = name.removeprefix(SCORES)
+        value = getattr(signals, name) if key == name else (signals.scores or {})[key]
+        may_be_infinite = key != name or name == "transitions"
+        for bad in (torch.nan, torch.inf, *([] if may_be_infinite else [-torch.inf])):
+            real = isinstance(value, Tensor) and value.is_floating_point()
+            parts: list[dict[str, Any]] = [{name: _with_first(value, bad)}] if real else []
+            if key != name:
+                parts = [{"scores": {**(signals.scores or {}), key: _with_first(value, bad)}}]
             if isinstance(value, Gradients):
                 parts = [{name: value._replace(r=_with_first(value.r, bad))}]
                 parts += [{name: value._replace(h=_with_first(value.h, bad))}]
@@ -492,5 +570,5 @@ def _same(one: Signals, other: Signals) -> bool:
 def _tensors(signals: Signals) -> list[Tensor]:
     values = [getattr(signals, f.name) for f in fields(signals)]
     inside = _tensors(signals.labelled) if signals.labelled is not None else []
-    sampled = list((signals.sampled or ())[:4])
+    sampled = [*(signals.sampled or ())[:4], *(signals.scores or {}).values()]
     return [v for v in values if isinstance(v, Tensor)] + list(signals.gradients or ()) + sampled + inside

@@ -10,13 +10,17 @@ import torch
 from torch import Tensor
 
 from nlp_al.pool import Example
-from nlp_al.processes import processes
+from nlp_al.processes import peers, processes, shared
 from nlp_al.signals import Signals
 from nlp_al.signals.merging import merge
+from nlp_al.signals.shards import kept, own_rows
 from nlp_al.strategies import Strategy
 
-Collect = Callable[[Sequence[Example], set[str]], Signals | None]
-"""The named fields of some examples, on the main process; None on the others. All call it together."""
+Collect = Callable[[Sequence[Example], set[str], bool], Signals | None]
+"""The named fields of some examples: in shards where that is true, else on the main process, None on the others.
+
+All call it together.
+"""
 
 
 class View:
@@ -24,11 +28,12 @@ class View:
 
     positions: int64[n], where the examples that are left stand in the pool. bare: cost and askable of the whole pool.
     seconds: what making the fields took so far.
-    All processes keep a view and take the same steps; the main one alone holds signals.
+    in_shards: whether each process holds signals of its share of the pool, and all of the labelled set; else the main
+    one alone holds any. All keep a view and take the same steps.
     """
 
     def __init__(
-        self, examples: Sequence[Example], labelled: Sequence[Example], bare: Signals, collect: Collect
+        self, examples: Sequence[Example], labelled: Sequence[Example], bare: Signals, collect: Collect, in_shards: bool
     ) -> None:
         self.positions = torch.arange(len(examples))
         self.bare = bare
@@ -38,19 +43,22 @@ class View:
         self._collect = collect
         self._made: set[str] = set()
         self._made_labelled: set[str] = set()
-        main = processes().is_main_process
-        self._signals = bare if main else None
-        self._known = Signals(count=len(labelled)) if main else None
+        self._in_shards = in_shards
+        holds = in_shards or processes().is_main_process
+        self._signals = (own_rows(bare, peers()) if in_shards else bare) if holds else None
+        self._known = Signals(count=len(labelled)) if holds else None
 
     def __len__(self) -> int:
         return len(self.positions)
 
-    def look(self, strategy: Strategy) -> Signals | None:
-        """What is known of the examples that are left, with all that the strategy needs."""
+    def look(self, strategy: Strategy | type[Strategy]) -> Signals | None:
+        """What is known of the examples that are left, with all that the strategy needs; of a class, what it reads."""
         start = time.perf_counter()
         left = [self._examples[at] for at in self.positions.tolist()]
-        self._signals = self._with(self._signals, left, set(strategy.needs), self._made)
-        self._known = self._with(self._known, self._labelled, set(strategy.needs_labelled), self._made_labelled)
+        fresh = self._fresh(left, set(strategy.needs), self._made, self._in_shards)
+        known = self._fresh(self._labelled, set(strategy.needs_labelled), self._made_labelled, False)
+        self._signals = _with(self._signals, fresh)
+        self._known = _with(self._known, shared(known) if self._in_shards else known)
         self.seconds += time.perf_counter() - start
         return None if self._signals is None else replace(self._signals, labelled=self._known)
 
@@ -59,12 +67,15 @@ class View:
         chosen = chosen.sort().values
         self.positions = self.positions[chosen]
         if self._signals is not None:
-            self._signals = self._signals.take(chosen)
+            self._signals = kept(self._signals, chosen)
 
-    def _with(
-        self, known: Signals | None, examples: Sequence[Example], needs: set[str], made: set[str]
-    ) -> Signals | None:
+    def _fresh(self, examples: Sequence[Example], needs: set[str], made: set[str], in_shards: bool) -> Signals | None:
         missing = needs - made
+        if "passes" in made:
+            missing -= {"sampled"}  # which is taken from them
         made |= missing
-        fresh = self._collect(examples, missing) if missing and examples else None
-        return known if known is None or fresh is None else merge([known, fresh])
+        return self._collect(examples, missing, in_shards) if missing and examples else None
+
+
+def _with(known: Signals | None, fresh: Signals | None) -> Signals | None:
+    return known if known is None or fresh is None else merge([known, fresh])

@@ -34,7 +34,8 @@ class Watch:
 
     All processes take part in the passes; the main one has the files and decides. In the folder `stopping` of the run
     directory lies what the last round's model predicts: `stop_set-R` and `pool-R` are compared with the next round's,
-    `batch-R` is what the model that chose batch R made of it. They go when they were compared.
+    `batch-R` is what the model that chose batch R made of it. They go when they were compared. `filter-R.json` is what
+    was left out when batch R was chosen.
     """
 
     def __init__(self, config: Config, bench: Bench, pool: Pool) -> None:
@@ -110,6 +111,12 @@ class Watch:
         if store is not None and signals is not None:
             self._keep("batch", chosen[0].round, [query.id for query in chosen], signals, store)
 
+    def filtered(self, round_: int, abstained: float | None, store: RunDirectory | None) -> None:
+        """Keeps the share of what was undecided that a filter left out when it chose the batch of a round."""
+        if "abstained" in self.reads and store is not None:
+            (store.path / FOLDER).mkdir(exist_ok=True)
+            store.write_json(f"{FOLDER}/filter-{round_}.json", {"abstained": abstained})
+
     def observe(
         self, round_: int, answers: int, model: Scorer | None, generator: torch.Generator, store: RunDirectory | None
     ) -> dict[str, Any]:
@@ -117,6 +124,9 @@ class Watch:
         found: dict[str, Any] = {}
         if "accuracy" in self.reads and store is not None:
             found |= self._accuracy(round_, answers, store)
+        if "abstained" in self.reads and store is not None:
+            known = store.read_json(f"{FOLDER}/filter-{round_}.json") or {}
+            found |= {name: value for name, value in known.items() if value is not None}
         if model is None:
             return found
         if "kappa" in self.reads:
@@ -199,9 +209,9 @@ class Watch:
 
     def _tidy(self, store: RunDirectory, done: int) -> None:
         """Takes away what no later round compares with."""
-        for path in sorted((store.path / FOLDER).glob("*-*.safetensors*")):
+        for path in sorted((store.path / FOLDER).glob("*-*.*")):
             kind, round_ = _parted(path)
-            if round_ < done or (kind == "batch" and round_ == done):
+            if round_ < done or (kind in ("batch", "filter") and round_ == done):
                 path.unlink()
 
 

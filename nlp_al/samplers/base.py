@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from nlp_al.config import Training
     from nlp_al.pool import Example
     from nlp_al.signals.collector import Committee, Scorer
+    from nlp_al.signals.live import Live
     from nlp_al.tasks import Rows, Task
     from nlp_al.training.snapshots import Snapshots
 
@@ -92,6 +93,10 @@ class Alone:
     def members(self, prepared: Sequence[Any], rows: Callable[[], Rows]) -> Iterator[Rows]:
         """The model itself."""
         yield rows()
+
+    def live(self) -> Live:
+        """The model, with gradients."""
+        return self._model.live()
 
     def rest(self) -> None:
         """Leaves the accelerator."""

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from itertools import pairwise
 
 import torch
 from threadpoolctl import threadpool_limits
 from torch import Tensor
-from torch.nn.functional import binary_cross_entropy_with_logits, linear, relu
+from torch.nn.functional import binary_cross_entropy_with_logits
 
-from nlp_al.selection.rows import per_row, total_of_rows
+from nlp_al.selection.network import frame, fresh, output
+from nlp_al.selection.rows import per_row
 
 _HIDDEN = 256
 _EPOCHS = 20
@@ -34,7 +34,7 @@ def unlike_labelled(
     proportion to exp(logit) in place of taking the highest. With nothing labelled the first part is drawn at random.
     int64[count]. Time O(rounds · n) forward passes, memory O(n).
     """
-    framed = _frame(points)
+    framed = frame(points, points.shape[1])
     labelled = framed(known)
     left = torch.ones(len(points), dtype=torch.bool)
     picks: list[Tensor] = []
@@ -54,14 +54,6 @@ def unlike_labelled(
     return torch.cat(picks) if picks else torch.zeros(0, dtype=torch.int64)
 
 
-def _frame(points: Tensor) -> Callable[[Tensor], Tensor]:
-    """Takes the mean of the points off, and divides by the root of their mean squared distance from it a coordinate."""
-    mean = total_of_rows(points) / max(len(points), 1)
-    squares = float(total_of_rows(points, lambda rows: (rows - mean).square_()).sum())
-    scale = (squares / max(points.numel(), 1)) ** 0.5 or 1.0
-    return lambda rows: ((rows.double() - mean) / scale).float()
-
-
 def _logits_of(net: list[Tensor], points: Tensor, framed: Callable[[Tensor], Tensor]) -> Tensor:
     """The logits of all points, float64[n]."""
     return per_row(points, lambda rows: _logits(net, framed(rows)))
@@ -73,12 +65,7 @@ def _train(labelled: Tensor, unlabelled: Tensor, generator: torch.Generator) -> 
     targets = torch.cat([torch.zeros(len(labelled)), torch.ones(len(unlabelled))])
     # Both sides weigh as much, or "unlabelled" would be right ten times out of eleven.
     weights = torch.where(targets == 0, len(rows) / (2 * len(labelled)), len(rows) / (2 * len(unlabelled)))
-    widths = [rows.shape[1], _HIDDEN, _HIDDEN, 1]
-    net: list[Tensor] = []
-    for inside, outside in pairwise(widths):
-        for shape in ((outside, inside), (outside,)):  # as torch begins with, but of this generator
-            drawn = torch.rand(shape, generator=generator) * 2 - 1
-            net.append((drawn * max(inside, 1) ** -0.5).requires_grad_())
+    net = fresh([rows.shape[1], _HIDDEN, _HIDDEN, 1], generator)
     optimizer = torch.optim.Adam(net, lr=_LEARNING_RATE, fused=True)
     at_once = min(max(len(rows) // 8, 64), 256)
     # One thread: with more, the order of partial sums changes the last digits, and training makes first ones of them.
@@ -86,7 +73,7 @@ def _train(labelled: Tensor, unlabelled: Tensor, generator: torch.Generator) -> 
         for _ in range(_EPOCHS):
             for part in torch.randperm(len(rows), generator=generator).split(at_once):
                 optimizer.zero_grad()
-                loss = binary_cross_entropy_with_logits(_forward(net, rows[part]), targets[part], weights[part])
+                loss = binary_cross_entropy_with_logits(output(net, rows[part]), targets[part], weights[part])
                 loss.backward()
                 optimizer.step()
             if float(((_logits(net, rows) > 0) == (targets > 0)).double().mean()) >= _ENOUGH:
@@ -94,11 +81,6 @@ def _train(labelled: Tensor, unlabelled: Tensor, generator: torch.Generator) -> 
     return net
 
 
-def _forward(net: list[Tensor], rows: Tensor) -> Tensor:
-    first, one, second, two, last, three = net
-    return linear(relu(linear(relu(linear(rows, first, one)), second, two)), last, three)[:, 0]
-
-
 def _logits(net: list[Tensor], rows: Tensor) -> Tensor:
     with torch.no_grad():
-        return _forward(net, rows)
+        return output(net, rows)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, NamedTuple
 
@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from nlp_al.decisions import Decisions
+from nlp_al.selection.shards import Shard
 from nlp_al.signals.sampled import Sampled, statistics
 
 # Name: number of dimensions, and the type it is held in (None: float32 or float64, as it came).
@@ -21,6 +22,8 @@ _FORMS: dict[str, tuple[int, torch.dtype | None]] = {
     "pretrained": (2, None),
     "surprisal": (2, None),
     "masked_surprisal": (2, None),
+    "mlm_entropy": (2, None),
+    "masked_mlm_entropy": (2, None),
     "gradients.r": (2, None),
     "gradients.h": (2, None),
     "gradients.offsets": (1, torch.int64),
@@ -29,19 +32,25 @@ _FORMS: dict[str, tuple[int, torch.dtype | None]] = {
     "askable": (1, torch.bool),
     "transitions": (2, None),
     "passes": (3, None),
+    "targets": (1, torch.int64),
     # Differences of means that are nearly equal.
     "sampled.mean": (2, torch.float64),
     "sampled.entropy": (1, torch.float64),
     "sampled.votes": (2, torch.int32),
     "sampled.squares": (2, torch.float64),
 }
-PER_EXAMPLE = ("embeddings", "pretrained", "surprisal", "masked_surprisal", "cost", "askable")
+SURPRISALS = ("surprisal", "masked_surprisal", "mlm_entropy", "masked_mlm_entropy")
+"""What a pretrained masked language model finds surprising."""
+PER_EXAMPLE = ("embeddings", "pretrained", *SURPRISALS, "cost", "askable")
+SCORES = "scores."
+"""What a need begins with that is one of the scores."""
 OPTIONAL = frozenset({"transitions", "outside"})
 """Facts about the options, the same for all examples; a strategy that names one does without it where it is absent."""
 OF_MEMBERS = frozenset({"sampled", "passes"})
 """What several members say: passes with dropout, models, heads or draws of weights."""
-PER_DECISION = frozenset({"probs", *OF_MEMBERS})
-_INSTEAD = {"gradients": ("probs", "embeddings"), "pretrained": ("embeddings",), "sampled": ("passes",)}
+PER_DECISION = frozenset({"probs", "targets", *OF_MEMBERS})
+INSTEAD = {"gradients": ("probs", "embeddings"), "pretrained": ("embeddings",), "sampled": ("passes",)}
+"""What a field is derived from where it is absent."""
 
 
 class SignalError(ValueError):
@@ -67,14 +76,20 @@ class Signals:
     options: int64[M], the valid leading columns of a row (absent: all; what stands in the others is never read).
     sampled: `Sampled`, or a tuple like it, statistics over T members of a committee for the same rows. passes:
     float[T, M, O], the probabilities of each member, which `sampled` is taken from where it is absent.
+    targets: int64[M], of labelled examples alone: the column that the label takes in each decision.
     embeddings: float[n, d]. pretrained: float[n, d], never fine-tuned. gradients: `Gradients`, or a triple like it.
     surprisal: float[n, T], a pretrained masked language model's losses of tokens that were drawn, 0 elsewhere;
-    masked_surprisal: the same, those tokens having been masked.
+    masked_surprisal: the same, those tokens having been masked. mlm_entropy, masked_mlm_entropy: likewise, of the
+    entropies of what the model expects there.
+    scores: what passes with gradients say, float[n] by name, higher = ask first, minus infinity last. Of the name `x`
+    the need is `scores.x`; parameters of the pass are part of it (`nlp_al.strategies.scored.need`).
     cost: float[n], what asking costs (absent: one record each, and sizes count records).
     askable: bool[n], False where there is nothing to decide (absent: read off probs).
     transitions: float[O + 1, O], log-weights of going from one option to the next, the last row from the start of an
     example: 0 is allowed, minus infinity forbidden. outside: the column that says "nothing here", of no entity.
     count: n, where no other field tells. labelled: the same record for the labelled examples.
+    shard: of a pool that several processes hold, which rows these are; all here is about those alone, but for `total`
+    and `labelled`. All processes call `require` and `of_all` together.
 
     Raises:
         SignalError: a field has the wrong number of dimensions, fields disagree on n, offsets and options do not fit
@@ -86,10 +101,14 @@ class Signals:
     options: Tensor | None = None
     sampled: Sampled | tuple[Tensor, Tensor, Tensor, Tensor, int] | None = None
     passes: Tensor | None = None
+    targets: Tensor | None = None
     embeddings: Tensor | None = None
     pretrained: Tensor | None = None
     surprisal: Tensor | None = None
     masked_surprisal: Tensor | None = None
+    mlm_entropy: Tensor | None = None
+    masked_mlm_entropy: Tensor | None = None
+    scores: Mapping[str, Tensor] | None = None
     gradients: Gradients | tuple[Tensor, Tensor, Tensor] | None = None
     cost: Tensor | None = None
     askable: Tensor | None = None
@@ -97,24 +116,31 @@ class Signals:
     outside: int | None = None
     count: int | None = None
     labelled: Signals | None = None
+    shard: Shard | None = None
 
     def __post_init__(self) -> None:
         for name in _FORMS:
             if (value := getattr(self, name, None)) is not None:
                 object.__setattr__(self, name, _plain(name, value))
+        if self.scores is not None:
+            made = {name: _plain(f"{SCORES}{name}", values) for name, values in self.scores.items()}
+            object.__setattr__(self, "scores", made)
         if self.gradients is not None:
             parts = zip(Gradients._fields, self.gradients, strict=True)
             object.__setattr__(self, "gradients", Gradients(*(_plain(f"gradients.{n}", part) for n, part in parts)))
         if self.sampled is not None:
             held = Sampled(*self.sampled).each(lambda name, part: _plain(f"sampled.{name}", part))
             object.__setattr__(self, "sampled", held)
-        if (decided := self._decided()) is not None and self.offsets is None:
-            object.__setattr__(self, "offsets", torch.arange(len(decided) + 1))
+        decided = self._decided()
+        rows = self.targets if decided is None else decided
+        if rows is not None and self.offsets is None:
+            object.__setattr__(self, "offsets", torch.arange(len(rows) + 1))
         object.__setattr__(self, "count", self._agreed_count())
         self._check_rows()
 
     def _agreed_count(self) -> int:
         counts = {name: len(value) for name in PER_EXAMPLE if (value := getattr(self, name)) is not None}
+        counts |= {f"{SCORES}{name}": len(values) for name, values in (self.scores or {}).items()}
         if self.offsets is not None:
             counts["offsets"] = self.offsets.numel() - 1
         if self.gradients is not None:
@@ -123,6 +149,8 @@ class Signals:
             counts["count"] = self.count
         if not counts:
             raise SignalError("Signals without any field need `count`, the number of examples.")
+        if self.shard is not None:
+            counts["shard"] = self.shard.stop - self.shard.start
         if len(set(counts.values())) > 1:
             told = ", ".join(f"{name} {number}" for name, number in counts.items())
             raise SignalError(f"The fields disagree on the number of examples: {told}.")
@@ -140,6 +168,10 @@ class Signals:
                 shape = (*values.shape, columns) if values.dim() == 1 else values.shape[-2:]
                 if tuple(shape) != (rows, columns):
                     raise SignalError(f"{other} is {_shown(shape)}; it must be {rows} x {columns}, as {name} is.")
+        if self.targets is not None and self.offsets is not None:
+            ragged.append(("targets", len(self.targets), self.offsets))
+            if bool((self.targets < 0).any()):
+                raise SignalError("targets must not be negative; they are columns.")
         if self.gradients is not None:
             r, h, offsets = self.gradients
             ragged += [("gradients.r", len(r), offsets), ("gradients.h", len(h), offsets)]
@@ -165,6 +197,15 @@ class Signals:
     def __len__(self) -> int:
         assert self.count is not None
         return self.count
+
+    @property
+    def total(self) -> int:
+        """The number of examples of the whole pool, where several processes hold it; else n."""
+        return len(self) if self.shard is None else self.shard.total
+
+    def of_all(self, values: Tensor) -> Tensor:
+        """[total, ...] out of [n, ...]: what all processes have of their own examples, in the order of the pool."""
+        return values if self.shard is None else self.shard.join(values)
 
     def of_decisions(self) -> dict[str, Tensor]:
         """The tensors with a row a decision, those with O columns first; in passes rows are the second dimension."""
@@ -213,9 +254,24 @@ class Signals:
         """Every needed field is there and finite, here and in the labelled role where that holds any example.
 
         Raises:
-            SignalError: names the first field that is not, or whose width differs between the two roles.
+            SignalError: names the first field that is not, or whose width differs between the two roles; on every
+                process, where it is so on any.
         """
-        needs = set(needs)
+        wrong = self._unfit(set(needs), needs_labelled)
+        if self.shard is not None:
+            wrong = self.shard.told(wrong)
+        if wrong:
+            raise SignalError(wrong)
+
+    def _unfit(self, needs: set[str], needs_labelled: Iterable[str]) -> str:
+        """What is wrong with the fields, in a sentence; empty where nothing is."""
+        try:
+            self._check_fields(needs, needs_labelled)
+        except SignalError as error:
+            return str(error)
+        return ""
+
+    def _check_fields(self, needs: set[str], needs_labelled: Iterable[str]) -> None:
         for need in sorted(needs - OPTIONAL):
             for name in self._sources(need):
                 self._check_finite(name, "")
@@ -237,20 +293,26 @@ class Signals:
 
     def _sources(self, need: str) -> tuple[str, ...]:
         """The field itself, or those that it is derived from where it is absent."""
-        instead = _INSTEAD.get(need, ())
-        if getattr(self, need) is not None or not instead:
+        instead = INSTEAD.get(need, ())
+        if not instead or self._value(need) is not None:
             return (need,)
         if any(getattr(self, name) is None for name in instead):
             raise SignalError(f"The signals have no {need}, nor {' and '.join(instead)} to take its place.")
         return instead
 
+    def _value(self, need: str) -> Any:
+        """The field that a need names."""
+        return (self.scores or {}).get(need.removeprefix(SCORES)) if need.startswith(SCORES) else getattr(self, need)
+
     def _check_finite(self, name: str, role: str) -> None:
-        value: Any = getattr(self, name)
+        value = self._value(name)
         if value is None:
             raise SignalError(f"The signals have no {role}{name}.")
         for part, values in self._parts(name, value):
             # The extremes are NaN or infinite when anything is; isfinite would hold a copy of the whole field.
-            if values.numel() and not all(bool(torch.isfinite(extreme)) for extreme in torch.aminmax(values)):
+            extremes = torch.aminmax(values) if values.numel() else ()
+            lowest = -torch.inf if name.startswith(SCORES) else torch.finfo(torch.float64).min
+            if not all(lowest <= float(extreme) < torch.inf for extreme in extremes):
                 raise SignalError(f"{role}{part} holds NaN or infinity.")
 
     def _parts(self, name: str, value: Any) -> Iterator[tuple[str, Tensor]]:
@@ -293,15 +355,21 @@ class Signals:
         return pool, getattr(self.labelled, name)
 
     def take(self, indices: Tensor) -> Signals:
-        """The record of some examples, in the order given; the labelled role stays whole."""
+        """The record of some examples, in the order given; the labelled role stays whole.
+
+        Of a pool that several processes hold, they are among this one's; `kept` takes from the whole.
+        """
         taken: dict[str, Any] = {f.name: None for f in fields(self)}
         taken.update(count=indices.numel(), labelled=self.labelled)
         taken.update({name: getattr(self, name) for name in OPTIONAL})
         for name in PER_EXAMPLE:
             if (value := getattr(self, name)) is not None:
                 taken[name] = value[indices]
-        if self.of_decisions() and self.offsets is not None:
+        if self.scores is not None:
+            taken["scores"] = {name: values[indices] for name, values in self.scores.items()}
+        if (self.of_decisions() or self.targets is not None) and self.offsets is not None:
             rows, taken["offsets"] = take_rows(self.offsets, indices)
+            taken["targets"] = self.targets[rows] if self.targets is not None else None
             taken["probs"] = self.probs[rows] if self.probs is not None else None
             taken["passes"] = self.passes[:, rows] if self.passes is not None else None
             if self.sampled is not None:
@@ -333,7 +401,7 @@ def _shown(shape: Sequence[int]) -> str:
 
 
 def _plain(name: str, value: Tensor) -> Tensor:
-    dimensions, held_as = _FORMS[name]
+    dimensions, held_as = _FORMS.get(name, (1, None))
     if value.dim() != dimensions:
         raise SignalError(f"{name} has {value.dim()} dimensions; it must have {dimensions}.")
     if held_as is None:

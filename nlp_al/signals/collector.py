@@ -8,16 +8,23 @@ the number of processes changes no arithmetic.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from typing import Any, Protocol
 
 import torch
 
+from nlp_al import selection
 from nlp_al.decisions import Decisions
 from nlp_al.pool import Example
-from nlp_al.processes import gathered, processes
-from nlp_al.signals import OF_MEMBERS, Signals
+from nlp_al.processes import gathered, peers, processes
+from nlp_al.signals import OF_MEMBERS, SCORES, Signals
+from nlp_al.signals.adversarial import adv_bim, adv_deepfool
+from nlp_al.signals.gradient_length import egl, egl_word
+from nlp_al.signals.live import Item, Live
 from nlp_al.signals.merging import Batches, merge, ordered, together
 from nlp_al.signals.sampled import Running
+from nlp_al.signals.shards import Share
+from nlp_al.strategies.scored import parted
 from nlp_al.tasks import Rows, Task
 
 
@@ -32,6 +39,9 @@ class Scorer(Protocol):
 
     def rows(self, prepared: Sequence[Any]) -> Rows:
         """One forward over a batch, on the CPU."""
+
+    def live(self) -> Live:
+        """The same model, to be asked with gradients. All processes call it together."""
 
     def rest(self) -> None:
         """Leaves the accelerator; the next pass goes back to it."""
@@ -133,33 +143,69 @@ PROVIDERS: dict[str, Provider] = {
 }
 """A field's name and the function that makes it. Other packages may add theirs."""
 
+SCORED: dict[str, Callable[..., torch.Tensor]] = {
+    "egl": egl,
+    "egl_word": egl_word,
+    "adv_bim": adv_bim,
+    "adv_deepfool": adv_deepfool,
+}
+"""A score's name and what makes it, (live model, batch, **parameters) → float[n]. Other packages may add theirs."""
+
+
+def score(live: Live, need: str, model: Pass, batch: Sequence[Item], generator: torch.Generator) -> Signals:
+    """One of the scores, by a pass with gradients."""
+    name, parameters = parted(need)
+    with torch.inference_mode(False), torch.enable_grad():
+        made = SCORED[name](live, batch, **parameters)
+    return Signals(scores={need.removeprefix(SCORES): made}, count=len(batch))
+
 
 def collect(
-    scorer: Scorer, examples: Sequence[Example], wanted: Iterable[str], generator: torch.Generator
+    scorer: Scorer,
+    examples: Sequence[Example],
+    wanted: Iterable[str],
+    generator: torch.Generator,
+    in_shards: bool = False,
 ) -> Signals | None:
     """The wanted fields for all examples, in their order; None on all processes but the main one.
 
+    in_shards: no process gets them all, but each the rows of its shard of the pool, never holding many more.
     All processes call it together.
 
     Raises:
         KeyError: a field has no provider.
     """
     state = processes()
-    providers = [PROVIDERS[name] for name in sorted(wanted)]
-    prepared, batches = scorer.prepare(examples)
-    if not scorer.sharded and not state.is_main_process:
-        return None
-    mine = batches[state.process_index :: state.num_processes] if scorer.sharded else batches
+    scores = {need for need in wanted if need.startswith(SCORES)}
+    if scores and (rest := set(wanted) - scores):
+        parts = [collect(scorer, examples, some, generator, in_shards) for some in (rest, scores)]
+        return merge([part for part in parts if part is not None]) if parts[0] is not None else None
+    live = scorer.live() if scores else None
+    reader = live or scorer
+    providers = [PROVIDERS[need] if live is None else partial(score, live, need) for need in sorted(wanted)]
+    prepared, batches = reader.prepare(examples)
     shared = Pass(scorer)
-    found = Batches()
-    with torch.inference_mode():
-        for members in mine:
-            batch = [prepared[i] for i in members]
-            made = [provider(shared, batch, generator) for provider in providers]
-            found.add(members, merge([Signals(count=len(members)), *made]))
-    whole = found.all()
-    del found
-    return _gather(whole, scorer.sharded)
+
+    def found_in(batches: list[list[int]]) -> Batches:
+        """What this process makes of its part of the batches."""
+        found = Batches()
+        if reader.sharded:
+            batches = batches[state.process_index :: state.num_processes]
+        elif not state.is_main_process:
+            return found
+        with torch.inference_mode():
+            for members in batches:
+                batch = [prepared[i] for i in members]
+                made = [provider(shared, batch, generator) for provider in providers]
+                found.add(members, merge([Signals(count=len(members)), *made]))
+        return found
+
+    if not in_shards:
+        return _gather(found_in(batches).all(), reader.sharded)
+    share = Share(len(examples), peers())
+    for wave in _waves(batches, state.num_processes if reader.sharded else 1):
+        share.deal(*found_in(wave).one())
+    return share.signals()
 
 
 def collect_members(
@@ -168,6 +214,7 @@ def collect_members(
     examples: Sequence[Example],
     wanted: Iterable[str],
     generator: torch.Generator,
+    in_shards: bool = False,
 ) -> Signals | None:
     """As `collect`, with fields of the members of all committees, which come and go one after the other.
 
@@ -179,17 +226,31 @@ def collect_members(
     for committee in committees:
         own = plain if committee.plain else set()
         plain = plain - own
-        part = collect(committee, examples, {name, *own}, generator)
+        part = collect(committee, examples, {name, *own}, generator, in_shards)
         if part is not None:
             found = part if found is None else merge([found, part, together(found, part)])
-    rest = collect(scorer, examples, plain, generator) if plain else None
+    rest = collect(scorer, examples, plain, generator, in_shards) if plain else None
     return found if found is None or rest is None else merge([found, rest])
+
+
+def _waves(batches: list[list[int]], least: int) -> Iterator[list[list[int]]]:
+    """The batches in their order, some at a time: about an eighth of a block of examples, but `least` batches."""
+    wave: list[list[int]] = []
+    examples = 0
+    for batch in batches:
+        if len(wave) >= least and examples + len(batch) > selection.BLOCK // 8:
+            yield wave
+            wave, examples = [], 0
+        wave.append(batch)
+        examples += len(batch)
+    if wave:
+        yield wave
 
 
 def _gather(found: list[tuple[list[int], Signals]], sharded: bool) -> Signals | None:
     """Brings the processes' batches together, in the order of the examples. The one place where that happens."""
     if sharded:
         found = gathered(found)
-        if not processes().is_main_process:
-            return None
+    if not processes().is_main_process:
+        return None
     return ordered(found) if found else Signals(count=0)

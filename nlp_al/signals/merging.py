@@ -19,7 +19,8 @@ PACKED = 40 * 2**20
 def merge(parts: Sequence[Signals]) -> Signals:
     """One record out of records about the same examples."""
     values = {f.name: value for part in parts for f in fields(Signals) if (value := getattr(part, f.name)) is not None}
-    return Signals(**values)
+    scores = {name: own for part in parts for name, own in (part.scores or {}).items()}
+    return Signals(**{**values, "scores": scores or None})
 
 
 def together(one: Signals, other: Signals) -> Signals:
@@ -44,6 +45,8 @@ def ordered(batches: list[tuple[list[int], Signals]]) -> Signals:
     for name in PER_EXAMPLE:
         if (known := getattr(first, name)) is not None:
             values[name] = known.new_empty((count, *known.shape[1:]))
+    if first.scores is not None:
+        values["scores"] = {name: known.new_empty(count) for name, known in first.scores.items()}
     decided: dict[str, Tensor] = {}
     if first.of_decisions():
         values["offsets"] = _offsets(batches, count, "offsets")
@@ -63,7 +66,7 @@ def ordered(batches: list[tuple[list[int], Signals]]) -> Signals:
     del first
     while batches:
         members, part = batches.pop()
-        _copy(part, torch.tensor(members), values, decided)
+        _copy(part, torch.tensor(members, dtype=torch.int64), values, decided)
     values.update({name: room for name, room in decided.items() if not name.startswith("sampled.")})
     if sampled is not None:
         values["sampled"] = Sampled(*sampled).each(lambda name, _: decided[f"sampled.{name}"])
@@ -86,20 +89,31 @@ class Batches:
         self._loose.append((members, part))
         self._bytes += _bytes(part)
         if self._bytes >= PACKED:
-            together = [at for own, _ in self._loose for at in own]
-            places = iter(range(len(together)))
-            inside = [([next(places) for _ in own], part) for own, part in self._loose]
-            self._loose.clear()
-            self._packed.append((together, ordered(inside)))
+            self._packed.append(_as_one(self._loose))
             self._bytes = 0
 
     def all(self) -> list[tuple[list[int], Signals]]:
         """What has come so far."""
         return self._packed + self._loose
 
+    def one(self) -> tuple[list[int], Signals | None]:
+        """The same as one batch, which it is no longer held by; None where nothing has come."""
+        found = self.all()
+        self._packed, self._loose, self._bytes = [], [], 0
+        return _as_one(found) if found else ([], None)
+
+
+def _as_one(batches: list[tuple[list[int], Signals]]) -> tuple[list[int], Signals]:
+    """One batch out of several, which are taken out of the list."""
+    members = [at for own, _ in batches for at in own]
+    places = iter(range(len(members)))
+    inside = [([next(places) for _ in own], part) for own, part in batches]
+    batches.clear()
+    return members, ordered(inside)
+
 
 def _bytes(part: Signals) -> int:
-    held = [getattr(part, name) for name in PER_EXAMPLE]
+    held = [getattr(part, name) for name in PER_EXAMPLE] + list((part.scores or {}).values())
     return sum(v.nbytes for v in (*held, *part.of_decisions().values(), *(part.gradients or ())) if v is not None)
 
 
@@ -111,7 +125,7 @@ def _offsets(batches: Sequence[tuple[list[int], Signals]], count: int, name: str
     lengths = torch.zeros(count + 1, dtype=torch.int64)
     for members, part in batches:
         held: Any = getattr(part, name)
-        lengths[torch.tensor(members) + 1] = (held[2] if name == "gradients" else held).diff()
+        lengths[torch.tensor(members, dtype=torch.int64) + 1] = (held[2] if name == "gradients" else held).diff()
     return lengths.cumsum(0)
 
 
@@ -125,6 +139,8 @@ def _copy(part: Signals, members: Tensor, values: dict[str, Any], decided: dict[
     for name in PER_EXAMPLE:
         if name in values:
             values[name][members] = getattr(part, name)
+    for name, own in (part.scores or {}).items():
+        values["scores"][name][members] = own
     if decided:
         rows, _ = take_rows(values["offsets"], members)
         for name, own in part.of_decisions().items():

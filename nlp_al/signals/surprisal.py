@@ -38,17 +38,18 @@ class _Passages:
     """Texts as a language model reads them; to an encoder it is the task.
 
     A unit is a text, or where tokens are masked (seed, id, text). `counted` marks the tokens that are not special,
-    `targets` are their ids, or −100 where a token does not count.
+    `targets` are their ids, or −100 where a token does not count. entropy: what is read of them.
     """
 
     name: ClassVar[str] = "surprisal"
 
-    def __init__(self, task: Task, masked: bool) -> None:
-        self.task, self.masked = task, masked
+    def __init__(self, task: Task, masked: bool, entropy: bool) -> None:
+        self.task, self.masked, self.entropy = task, masked, entropy
         self.pad = task.pad
 
     def reading(self) -> dict[str, Any]:
-        return {**self.task.reading(), "of": self.task.name, "masked": self.masked}
+        about = {**self.task.reading(), "of": self.task.name, "masked": self.masked}
+        return {**about, "entropy": True} if self.entropy else about
 
     def units(self, inputs: Any) -> Sequence[Any]:
         return [inputs]
@@ -89,12 +90,20 @@ class _Passages:
 class Surprisal(Pretrained):
     """The masked-LM head of a checkpoint, over the cache on disk: a loss for each token that is not special.
 
-    masked: whether tokens that count are masked before they are read, 80% of them, 10% being exchanged.
+    masked: whether tokens that count are masked before they are read, 80% of them, 10% being exchanged. entropy: the
+    entropy of what the model expects there, in place of the loss of what stands there.
     """
 
-    def __init__(self, source: str, task: Task, masked: bool = False, batch_size: int = 32) -> None:
-        self._passages = _Passages(task, masked)
+    def __init__(
+        self, source: str, task: Task, masked: bool = False, batch_size: int = 32, entropy: bool = False
+    ) -> None:
+        self._passages = _Passages(task, masked, entropy)
         super().__init__(source, cast("Task", self._passages), batch_size)
+
+    @classmethod
+    def of_field(cls, name: str, source: str, task: Task) -> Surprisal:
+        """What makes one of the fields `nlp_al.signals.SURPRISALS`."""
+        return cls(source, task, masked=name.startswith("masked"), entropy=name.endswith("entropy"))
 
     @cached_property
     def _loaded(self) -> tuple[torch.nn.Module, str]:
@@ -116,7 +125,7 @@ class Surprisal(Pretrained):
         return model, weights_hash(model, set())
 
     def read(self, model: torch.nn.Module, batch: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
-        """A loss for each token that is not special, float32[J, 1], 0 where it does not count."""
+        """A loss or entropy for each token that is not special, float32[J, 1], 0 where it does not count."""
         size = batch["input_ids"].shape[1] * int(model.config.vocab_size)  # type: ignore[union-attr,arg-type]
         losses = []
         for at in torch.arange(len(batch["input_ids"])).split(max(1, _LOGITS_AT_ONCE // size)):
@@ -124,15 +133,17 @@ class Surprisal(Pretrained):
             logits = model(**{name: values for name, values in part.items() if name in READ}).logits.float()
             # Padding counts nowhere, whatever `pad` fills the targets with.
             targets = part["targets"].masked_fill(part["counted"] == 0, -100)
-            losses.append(
-                cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction="none").reshape(targets.shape)
-            )
+            if self._passages.entropy:
+                losses.append(torch.special.entr(logits.softmax(2)).sum(2).masked_fill(targets < 0, 0.0))
+            else:
+                flat = cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction="none")
+                losses.append(flat.reshape(targets.shape))
         counted = batch["counted"].bool()
         ends = counted.sum(1).cpu().cumsum(0)
         return torch.cat(losses)[counted][:, None], torch.cat([ends.new_zeros(1), ends])
 
     def of(self, examples: Sequence[Example], seed: int) -> Tensor | None:
-        """float32[n, T]: the losses of tokens that are drawn to count, 0 elsewhere, in the order of the text.
+        """float32[n, T]: the losses or entropies of tokens that are drawn to count, 0 elsewhere, in the text's order.
 
         None on all processes but the main one. All call it together.
 

@@ -7,6 +7,9 @@ from importlib.metadata import entry_points
 from typing import Any, get_type_hints
 
 from nlp_al.errors import UserError
+from nlp_al.strategies.abstaining import NeuralCal
+from nlp_al.strategies.adversarial import AdvBim, AdvDeepfool
+from nlp_al.strategies.balanced import ClassBalanced
 from nlp_al.strategies.base import Selection, Strategy
 from nlp_al.strategies.batchbald import BatchBald
 from nlp_al.strategies.ceal import Ceal
@@ -15,11 +18,12 @@ from nlp_al.strategies.contrastive import Cal
 from nlp_al.strategies.density import DensityWeighted, InfoDensity
 from nlp_al.strategies.determinantal import KDpp
 from nlp_al.strategies.disagreement import Bald, MarginEnsemble, MeanStd, QbcKl, QbcVe, VariationRatio
-from nlp_al.strategies.discriminative import Dal
+from nlp_al.strategies.discriminative import Dal, Waal
 from nlp_al.strategies.diversity import BertKM, Coreset, EmbeddingKMeans, LightweightCoreset, TypiClust
 from nlp_al.strategies.hybrid import Badge
 from nlp_al.strategies.laplace import Laplace
-from nlp_al.strategies.model_change import Bait, Egl
+from nlp_al.strategies.model_change import Bait, Egl, EglWord
+from nlp_al.strategies.neighbourhood import Seals
 from nlp_al.strategies.random import Random
 from nlp_al.strategies.sequence import (
     EntityUncertainty,
@@ -33,7 +37,7 @@ from nlp_al.strategies.sequence import (
     TokenMargin,
     TotalTokenEntropy,
 )
-from nlp_al.strategies.stochastic import PowerBald, SoftmaxBald, SoftrankBald
+from nlp_al.strategies.stochastic import Power, PowerBald, Softmax, SoftmaxBald, Softrank, SoftrankBald
 from nlp_al.strategies.submodular import FacilityLocation, GraphCut, ProbCover
 from nlp_al.strategies.surprisal import Alps
 from nlp_al.strategies.uncertainty import Entropy, LeastConfidence, Margin
@@ -47,6 +51,9 @@ STRATEGIES: dict[str, type[Strategy]] = {
     "margin": Margin,
     "entropy": Entropy,
     "bald": Bald,
+    "power": Power,
+    "softmax": Softmax,
+    "softrank": Softrank,
     "power_bald": PowerBald,
     "softmax_bald": SoftmaxBald,
     "softrank_bald": SoftrankBald,
@@ -77,14 +84,21 @@ STRATEGIES: dict[str, type[Strategy]] = {
     "graph_cut": GraphCut,
     "kdpp": KDpp,
     "dal": Dal,
+    "waal": Waal,
     "info_density": InfoDensity,
     "density_weighted": DensityWeighted,
     "badge": Badge,
     "cal": Cal,
     "cluster_margin": ClusterMargin,
     "egl": Egl,
+    "egl_word": EglWord,
+    "adv_bim": AdvBim,
+    "adv_deepfool": AdvDeepfool,
     "bait": Bait,
     "alps": Alps,
+    "class_balanced": ClassBalanced,
+    "seals": Seals,
+    "neural_cal": NeuralCal,
     "ceal": Ceal,
 }
 

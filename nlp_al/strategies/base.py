@@ -7,7 +7,7 @@ before torch loads.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 if TYPE_CHECKING:
@@ -28,11 +28,14 @@ class Selection:
     scores: float[n], higher = ask first, or None where the strategy does not score examples one by one. An example with
     nothing to decide has minus infinity.
     note: what the user should know of how the choice was made, such as that a sample stood for the pool; else empty.
+    abstained: of what is undecided, the share that a filter left out because no label would settle it; None where
+    nothing is, or nothing is filtered.
     """
 
     indices: Tensor
     scores: Tensor | None = None
     note: str = ""
+    abstained: float | None = None
 
 
 class Strategy(ABC):
@@ -41,6 +44,9 @@ class Strategy(ABC):
     family: the tag of the surveys. reference: the paper. needs: fields of `Signals` for the pool; needs_labelled: the
     same for the labelled set. shapes: the task shapes it serves. group: `deterministic` or `seeded` (draws, k-means).
     nested: the first k of a larger choice are the choice of k, so that a budget can cut a prefix.
+    sharded: `choose` works on the rows of one process where several hold the pool (`signals.shard`): all call it
+    together, and get the same positions, with the scores of their own rows. Else one process holds the whole pool.
+    scored: it gives each example a score, so that others may build on it. filters: it may give fewer than asked for.
 
     `nlp_al.testing.check_strategy` says whether a new one keeps the promises that all of them make.
     """
@@ -52,65 +58,74 @@ class Strategy(ABC):
     shapes: ClassVar[tuple[str, ...]] = SHAPES
     group: ClassVar[Group] = "deterministic"
     nested: ClassVar[bool] = True
+    sharded: ClassVar[bool] = False
+    scored: ClassVar[bool] = False
+    filters: ClassVar[bool] = False
 
     @property
     def needs_model(self) -> bool:
         """Whether a fitted model has to exist before this strategy can choose."""
-        return bool(self.needs & {"probs", "sampled", "passes", "gradients"})
+        fitted = {"probs", "sampled", "passes", "gradients"}
+        return any(need in fitted or need.startswith("scores.") for need in self.needs)
 
     @abstractmethod
     def choose(self, signals: Signals, count: int, generator: torch.Generator) -> Selection:
-        """Picks `count` ≤ len(signals) distinct positions, the most wanted first. Called by `select` alone."""
+        """Picks `count` ≤ `signals.total` distinct positions, the most wanted first, for `select` and for wrappers."""
 
     def select(self, signals: Signals, size: float, generator: torch.Generator) -> Selection:
         """Picks from the pool.
 
         signals: the fields in `needs`. size: how many examples, or what they may cost together where `signals.cost` is
         given (then an example that no longer fits ends the selection). generator: the only source of randomness.
-        Examples with nothing to decide come behind all others. Ties go to the lowest position.
+        Examples with nothing to decide come behind all others, and pass no filter. Ties go to the lowest position.
+        Where several processes hold the pool, all call this together, with generators in the same state.
 
         Raises:
             SignalError: a needed field is missing, or holds NaN or infinity.
         """
         import torch
 
+        from nlp_al.signals.shards import kept
+
         signals.require(self.needs, self.needs_labelled)
-        can_ask = signals.can_ask()
+        can_ask = signals.of_all(signals.can_ask())
+        costs = None if signals.cost is None else signals.of_all(signals.cost)
         asked = torch.nonzero(can_ask).flatten()
         idle = torch.nonzero(~can_ask).flatten()
-        pool = signals.take(asked) if len(idle) else signals
-        if signals.cost is None:
-            wanted = int(min(max(size, 0), len(signals)))
-            chosen = self.choose(pool, min(wanted, len(pool)), generator)
-            rest = idle[: max(wanted - len(pool), 0)]
+        pool = kept(signals, asked) if len(idle) else signals
+        spare = idle[:0] if self.filters else idle
+        if costs is None:
+            wanted = int(min(max(size, 0), signals.total))
+            chosen = self.choose(pool, min(wanted, pool.total), generator)
+            rest = spare[: max(wanted - pool.total, 0)]
         else:
-            cost = signals.cost[asked]
+            cost = costs[asked]
             chosen = (self._prefix if self.nested else self._whole)(pool, cost, size, generator)
             left = size - float(cost[chosen.indices].sum())
-            rest = idle[signals.cost[idle].cumsum(0) <= left] if len(chosen.indices) == len(pool) else idle[:0]
-        scores = chosen.scores
+            rest = spare[costs[spare].cumsum(0) <= left] if len(chosen.indices) == pool.total else idle[:0]
+        scores = None if chosen.scores is None else pool.of_all(chosen.scores)
         if scores is not None and len(idle):
-            scores = scores.new_full((len(signals),), -torch.inf).index_copy_(0, asked, scores)
-        return Selection(torch.cat([asked[chosen.indices], rest]), scores, chosen.note)
+            scores = scores.new_full((signals.total,), -torch.inf).index_copy_(0, asked, scores)
+        return replace(chosen, indices=torch.cat([asked[chosen.indices], rest]), scores=scores)
 
     def _prefix(self, pool: Signals, cost: Tensor, size: float, generator: torch.Generator) -> Selection:
         """The longest prefix of the ranking that costs at most `size`; ranks only as far as it has to."""
         state = generator.get_state()
-        count = _affordable(cost, size)
+        count = affordable(cost, size)
         while True:
             generator.set_state(state)
             chosen = self.choose(pool, count, generator)
             fitting = int((cost[chosen.indices].cumsum(0) <= size).sum())
-            if fitting < count or count == len(pool):
-                return Selection(chosen.indices[:fitting], chosen.scores, chosen.note)
-            count = min(2 * count + 1, len(pool))
+            if fitting < count or count == pool.total:
+                return replace(chosen, indices=chosen.indices[:fitting])
+            count = min(2 * count + 1, pool.total)
 
     def _whole(self, pool: Signals, cost: Tensor, size: float, generator: torch.Generator) -> Selection:
         """A choice that costs at most `size`, where one more would not; what a count costs corrects the next."""
         import torch
 
         state = generator.get_state()
-        count, fits, overflows = _affordable(cost, size), 0, len(pool) + 1
+        count, fits, overflows = affordable(cost, size), 0, pool.total + 1
         best = Selection(torch.zeros(0, dtype=torch.int64))
         while overflows - fits > 1:
             count = min(max(count, fits + 1), overflows - 1)
@@ -121,7 +136,7 @@ class Strategy(ABC):
                 fits, best = count, chosen
             else:
                 overflows = count
-            count = int(min(count * size / max(spent, 1e-9), len(pool)))
+            count = int(min(count * size / max(spent, 1e-9), pool.total))
         return best
 
 
@@ -131,7 +146,7 @@ def check_one_of(name: str, value: str, known: tuple[str, ...]) -> None:
         raise ValueError(f"{name} is {value!r}; it must be {' or '.join(known)}.")
 
 
-def _affordable(cost: Tensor, size: float) -> int:
+def affordable(cost: Tensor, size: float) -> int:
     """About how many examples of average cost `size` pays for, and one more."""
     if len(cost) == 0:
         return 0

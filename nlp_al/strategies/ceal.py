@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from nlp_al.strategies.base import Selection, Strategy
+from nlp_al.strategies.wrapper import Wrapper
 
 if TYPE_CHECKING:
     import torch
@@ -15,20 +16,20 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Ceal(Strategy):
+class Ceal(Wrapper):
     """Another strategy, whose round is fitted on what the model is sure of as well, under the labels that it predicts.
 
-    base: the strategy, or a mapping of its name and parameters. An example is sure while its entropy, the mean over its
-    decisions, is below a threshold: `threshold` in the first round after the initial one, less `step` in each that
-    follows, never below 0. normalised: entropy is divided by that of a flat distribution. cumulative: `step` is taken
-    times the round, from the threshold before. most: of many, so many that the model is surest of.
-    Made labels are made anew each round, of examples that were not asked about, and are never counted as labels.
+    An example is sure while its entropy, the mean over its decisions, is below a threshold. Made labels are made anew
+    each round, of examples that were not asked about, and are never counted as labels.
+    base: the strategy, or a mapping of its name and parameters. threshold: that of the first round after the initial
+    one. step: what it is less in each round that follows, never below 0. normalised: entropy is divided by that of a
+    flat distribution. cumulative: `step` is taken times the round, from the threshold before. most: of many, so many
+    that the model is surest of.
     Use when: the model is right where it is sure, and labels are dear; what it is wrong about it may learn to believe.
     Needs: probs, and what the base needs. Cost: that of the base, and fits on more examples.
     Reference: Wang et al. 2016, arXiv 1701.03551.
     """
 
-    base: str | dict[str, Any] = "entropy"
     threshold: float = 0.05
     step: float = 0.0033
     normalised: bool = True
@@ -45,28 +46,15 @@ class Ceal(Strategy):
                 raise ValueError(f"{name} is {getattr(self, name):g}; it must not be negative.")
         if self.most is not None and self.most < 1:
             raise ValueError(f"most is {self.most}; it must be at least 1, or null for no limit.")
-        inner = self.inner()
-        about = {"needs": self.needs | inner.needs}
-        about |= {name: getattr(inner, name) for name in ("needs_labelled", "shapes", "group", "nested")}
-        for name, value in about.items():
-            object.__setattr__(self, name, value)
+        super().__post_init__()
 
     def inner(self) -> Strategy:
         """The base.
 
         Raises:
-            ValueError: there is no such strategy, or its parameters are wrong.
+            ValueError: there is no such strategy, its parameters are wrong, or it is this one.
         """
-        from nlp_al.strategies import make_strategy
-
-        parameters = dict(self.base) if isinstance(self.base, dict) else {"name": self.base}
-        name = parameters.pop("name", None)
-        if not isinstance(name, str):
-            raise ValueError(f"base is {self.base!r}; it must be the name of a strategy, or a mapping with one.")
-        try:
-            made = make_strategy(name, **parameters)
-        except ValueError as error:
-            raise ValueError(f"base is {self.base!r}: {error}") from error
+        made = super().inner()
         if isinstance(made, Ceal):
             raise ValueError("base is 'ceal'; it must be another strategy.")
         return made

@@ -21,11 +21,11 @@ SAMPLE = 10_000
 class ClusterMargin(Strategy):
     """Of the examples of smallest margin, one at random of each cluster in turn, the cluster with fewest of them first.
 
+    Of more than 10,000 points, so many at random are joined, and what is looked at goes to the nearest cluster.
     candidates: how many are looked at, in batches; 1.25 is usual where a batch is thousands. clusters: how many there
     are at least, in batches. threshold: the mean distance up to which clusters are joined, in place of their number.
     metric: `euclidean`, or `cosine` (euclidean between normalised embeddings). agg: how margins of several decisions
     are reduced: `mean`, `sum`, `max`, or `topm` (the mean of the smallest 20%).
-    Of more than 10,000 points, so many at random are joined, and the others go to the nearest cluster.
     Use when: batches are large, and `margin` alone would ask for the same thing many times.
     Needs: probs, and pretrained embeddings of the pool and the labelled set, so that clusters stay as they are.
     Cost: all distances between 10,000 points. Reference: Citovsky et al. 2021, arXiv 2107.14263.
@@ -63,15 +63,20 @@ class ClusterMargin(Strategy):
         from nlp_al.selection.topk import top
 
         pool, known = signals.before_training()
-        points = torch.cat([pool, known])
-        if self.metric == "cosine":
-            points = torch.nn.functional.normalize(points, dim=1)
-        sample = torch.arange(len(points))
-        if len(points) > SAMPLE:
-            sample = torch.randperm(len(points), generator=generator)[:SAMPLE].sort().values
-        assigned, _ = average_linkage(points, sample, math.ceil(self.clusters * count), self.threshold)
         closest = top(
             reduce(-margin(signals.decisions), signals.decisions.offsets, self.agg), math.ceil(self.candidates * count)
         )
-        told = f"{SAMPLE:,} of {len(points):,} points, drawn at random, were joined to clusters"
-        return Selection(round_robin(closest, assigned, count, generator), note=told if len(points) > SAMPLE else "")
+        total = len(pool) + len(known)
+        some = joined = torch.arange(total)
+        if total > SAMPLE:
+            drawn = torch.randperm(total, generator=generator)[:SAMPLE].sort().values
+            some = torch.cat([drawn, closest]).unique()  # no one asks for the clusters of others
+            joined = torch.searchsorted(some, drawn)
+        inside = some < len(pool)
+        points = torch.cat([pool[some[inside]], known[some[~inside] - len(pool)]])
+        if self.metric == "cosine":
+            points = torch.nn.functional.normalize(points, dim=1)
+        assigned, _ = average_linkage(points, joined, math.ceil(self.clusters * count), self.threshold)
+        picks = some[round_robin(torch.searchsorted(some, closest), assigned, count, generator)]
+        told = f"{SAMPLE:,} of {total:,} points, drawn at random, were joined to clusters"
+        return Selection(picks, note=told if total > SAMPLE else "")

@@ -19,10 +19,11 @@ if TYPE_CHECKING:
 class Cal(Strategy):
     """The mean KL(p of a labelled neighbour ‖ p) over the nearest labelled examples, by directions of embeddings.
 
-    neighbours: how many; all there are where these are fewer. With nothing labelled the mean entropy stands in.
-    Decisions over fixed options are compared one by one where all examples have the same number of yes-or-no ones
-    (labels); else by their mean (words). Candidates, whose number may vary, have no names: their sorted probabilities
-    are compared where all decisions have as many, else the best against the rest, by the Jensen-Shannon divergence.
+    With nothing labelled the mean entropy stands in. Decisions over fixed options are compared one by one where all
+    examples have the same number of yes-or-no ones (labels); else by their mean (words). Candidates, whose number may
+    vary, have no names: their sorted probabilities are compared where all decisions have as many, else the best against
+    the rest, by the Jensen-Shannon divergence.
+    neighbours: how many; all there are where these are fewer.
     Use when: the boundary matters more than plain doubt. Needs: probs and embeddings of the pool and the labelled set.
     Cost: n · l distances. Reference: Margatina et al. 2021, arXiv 2109.03764.
     """
@@ -33,6 +34,7 @@ class Cal(Strategy):
     reference: ClassVar[str] = "Margatina et al. 2021, arXiv 2109.03764"
     needs: ClassVar[frozenset[str]] = frozenset({"probs", "embeddings"})
     needs_labelled: ClassVar[frozenset[str]] = frozenset({"probs", "embeddings"})
+    scored: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if self.neighbours < 1:

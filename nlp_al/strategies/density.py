@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from nlp_al.strategies.base import Selection, check_one_of
-from nlp_al.strategies.weighted import Weighted
+from nlp_al.strategies.weighted import Weighted, from_zero
 
 if TYPE_CHECKING:
     import torch
@@ -20,12 +20,14 @@ if TYPE_CHECKING:
 class UncertainAndDense(Weighted):
     """Uncertainty · density^beta. What may be negative is counted from the pool's lowest, or it would turn round.
 
-    base: the score of uncertainty, a name or `{name: ..., parameters}`. beta: the weight of density, 0 for none.
+    base: what gives the scores, a name or `{name: ..., parameters}`. beta: the weight of density, 0 for none.
     """
 
     beta: float = 1.0
 
     family: ClassVar[str] = "density"
+    needs: ClassVar[frozenset[str]] = frozenset({"embeddings"})
+    scored: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -42,13 +44,11 @@ class UncertainAndDense(Weighted):
 
         doubt = self.uncertainty(signals, generator)
         density, note = self.dense(signals, generator)
-        usual = doubt.isfinite()
-        lowest = float(doubt[usual].min()) if bool(usual.any()) else 0.0
         density = density.double()
-        weighed = (doubt - min(lowest, 0.0)) * density.clamp(min=0.0) ** self.beta
+        weighed = from_zero(doubt) * density.clamp(min=0.0) ** self.beta
         if self.beta > 0:  # a hair below 0, and not a tie that goes by position
             weighed += 1e-9 * density.clamp(max=0.0)
-        scores = weighed.where(usual, doubt)
+        scores = weighed.where(doubt.isfinite(), doubt)
         return Selection(top(scores, count), scores, note)
 
 
@@ -56,7 +56,7 @@ class UncertainAndDense(Weighted):
 class InfoDensity(UncertainAndDense):
     """Uncertainty · (mean cosine to the pool)^beta: information density.
 
-    base: the score of uncertainty, a name or `{name: ..., parameters}`; one that may be negative (`margin`) is counted
+    base: what gives the scores, a name or `{name: ..., parameters}`; one that may be negative (`margin`) is counted
     from the pool's lowest. beta: the weight of density, 0 for none. exclude_self: the mean is over the other examples.
     Use when: plain uncertainty asks for outliers. Needs: embeddings, and probs or what else the base needs.
     Cost: two passes over the embeddings, no pair of examples is looked at.
@@ -79,10 +79,11 @@ class InfoDensity(UncertainAndDense):
 class DensityWeighted(UncertainAndDense):
     """Uncertainty · (density near the example)^beta.
 
-    base: the score of uncertainty, a name or `{name: ..., parameters}`; one that may be negative (`margin`) is counted
-    from the pool's lowest. beta: the weight of density, 0 for none. density: `knn`, the mean cosine to the nearest
-    `neighbours` other examples, or `gmm`, the log-density under `components` Gaussians, scaled to 0 … 1 over the pool.
     In a pool of more than 50,000 neighbours are looked for in, and Gaussians fitted to, 20,000 at random.
+    base: what gives the scores, a name or `{name: ..., parameters}`; one that may be negative (`margin`) is counted
+    from the pool's lowest. beta: the weight of density, 0 for none. density: `knn`, the mean cosine to the nearest
+    other examples, or `gmm`, the log-density under a mixture of Gaussians, scaled to 0 … 1 over the pool. neighbours:
+    how many other examples. components: how many Gaussians.
     Use when: the pool has several dense regions, and a mean over all of it would favour the largest.
     Needs: embeddings, and probs or what else the base needs. Cost: n · min(n, 20,000) cosines; `gmm`: linear.
     Reference: Zhu, Wang, Yao & Tsou 2008, COLING.

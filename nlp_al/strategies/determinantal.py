@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 class KDpp(Weighted):
     """Examples whose embeddings span the largest volume, each made longer by its uncertainty: a k-DPP.
 
-    base: the score of uncertainty u, a name or `{name: ..., parameters}`. omega: an embedding counts exp(omega · u)
+    No more examples than the embeddings have dimensions are independent; the rest of a batch comes by length alone.
+    base: what gives the scores u, a name or `{name: ..., parameters}`. omega: an embedding counts exp(omega · u)
     times; 0 is diversity alone, which needs no model. metric: `linear`, or `cosine` (of unit length before that).
     sample: draw the batch from the distribution, out of 2,000 examples at random, in place of the likeliest batch.
-    No more examples than the embeddings have dimensions are independent; the rest of a batch comes by length alone.
     Use when: what is unsure should not be asked twice in one batch. Needs: embeddings, and probs or what else the base
     needs. Cost: one pass over the embeddings a pick. Reference: Kulesza & Taskar 2012, arXiv 1207.6083.
     """
@@ -32,6 +32,7 @@ class KDpp(Weighted):
     sample: bool = False
 
     family: ClassVar[str] = "diversity"
+    needs: ClassVar[frozenset[str]] = frozenset({"embeddings"})
     reference: ClassVar[str] = "Kulesza & Taskar 2012, arXiv 1207.6083; Chen, Zhang & Zhou 2018, arXiv 1709.05135"
 
     def __post_init__(self) -> None:
@@ -40,8 +41,6 @@ class KDpp(Weighted):
         check_one_of("metric", self.metric, ("linear", "cosine"))
         if self.omega > 0:
             super().__post_init__()
-        else:
-            object.__setattr__(self, "needs", frozenset({"embeddings"}))
         if self.sample:
             object.__setattr__(self, "group", "seeded")
             object.__setattr__(self, "nested", False)

@@ -31,7 +31,7 @@ class Disagreement(Uncertainty):
         from nlp_al.selection.topk import top
 
         scores = self.scores(signals)
-        return Selection(top(scores, count), scores)
+        return Selection(top(scores, count, signals.shard), scores)
 
     def scores(self, signals: Signals) -> Tensor:
         """float64[n]: a score an example."""

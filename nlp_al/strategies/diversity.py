@@ -34,6 +34,7 @@ class Coreset(Strategy):
     reference: ClassVar[str] = "Sener & Savarese 2018, arXiv 1708.00489"
     needs: ClassVar[frozenset[str]] = frozenset({"embeddings"})
     needs_labelled: ClassVar[frozenset[str]] = frozenset({"embeddings"})
+    sharded: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         check_one_of("metric", self.metric, ("euclidean", "cosine"))
@@ -42,6 +43,8 @@ class Coreset(Strategy):
             raise ValueError(f"pca is {self.pca}; it must be at least 1, or null.")
         if self.start == "random":
             object.__setattr__(self, "group", "seeded")
+        if self.pca is not None:
+            object.__setattr__(self, "sharded", False)
 
     def choose(self, signals: Signals, count: int, generator: torch.Generator) -> Selection:
         """Each pick needs one pass over the distances to the one before it."""
@@ -60,9 +63,9 @@ class Coreset(Strategy):
             axes = principal_axes((pool, centres), self.pca)
             pool, centres = (rows @ axes.to(rows.dtype) for rows in (pool, centres))
         first = None
-        if self.start == "random" and len(pool):
-            first = int(torch.randint(len(pool), (), generator=generator))
-        return Selection(k_center(pool, centres, count, first))
+        if self.start == "random" and signals.total:
+            first = int(torch.randint(signals.total, (), generator=generator))
+        return Selection(k_center(pool, centres, count, first, signals.shard))
 
 
 @dataclass(frozen=True)
@@ -90,6 +93,7 @@ class LightweightCoreset(Strategy):
 class TypiClust(Strategy):
     """The most typical example of the largest clusters that hold no label yet.
 
+    Of a cluster with more than 20,000 members, so many at random stand for all.
     neighbours: how many nearest members of a cluster typicality averages over. max_clusters: the most clusters.
     min_cluster_size: smaller clusters are left out. squared: squared distances, as in the authors' code.
     Use when: labels are very few (fewer than about ten a class), as a cold start above all.
@@ -118,30 +122,34 @@ class TypiClust(Strategy):
         """Clusters pool and labelled set together, min(labelled + count, max_clusters) clusters."""
         import torch
 
+        from nlp_al.selection import typicality
         from nlp_al.selection.kmeans import kmeans_labels
-        from nlp_al.selection.typicality import typical_of_clusters
 
         pool, known = signals.before_training()
         together = torch.cat([pool, known])
         assigned = kmeans_labels(together, min(len(known) + count, self.max_clusters), generator)
-        picks = typical_of_clusters(
+        picks = typicality.typical_of_clusters(
             pool,
             assigned[: len(pool)],
             assigned[len(pool) :],
             count,
+            generator,
             neighbours=self.neighbours,
             min_cluster_size=self.min_cluster_size,
             squared=self.squared,
         )
-        return Selection(picks)
+        most = typicality.LARGEST
+        large = bool((torch.bincount(assigned[: len(pool)]) > most).any())
+        told = f"of clusters with more than {most:,} members, so many drawn at random stood for all"
+        return Selection(picks, note=told if large else "")
 
 
 @dataclass(frozen=True)
 class EmbeddingKMeans(Strategy):
     """As many clusters as are asked for, and of each the member nearest to its mean; the largest cluster first.
 
-    restarts: how many seedings are tried, with up to 50 clusters; above that mini-batches are used, with one.
     Where points coincide there are fewer clusters: then the second nearest members follow, and so on.
+    restarts: how many seedings are tried, with up to 50 clusters; above that mini-batches are used, with one.
     Use when: a batch should be spread like the pool itself, outliers left aside. Needs: embeddings. Cost: a k-means.
     Reference: Xu et al. 2003, Representative Sampling for Text Classification Using Support Vector Machines.
     """

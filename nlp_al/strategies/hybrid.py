@@ -29,9 +29,11 @@ class Badge(Strategy):
     reference: ClassVar[str] = "Ash et al. 2020, arXiv 1906.03671"
     needs: ClassVar[frozenset[str]] = frozenset({"gradients"})
     group: ClassVar[Group] = "seeded"
+    sharded: ClassVar[bool] = True
 
     def choose(self, signals: Signals, count: int, generator: torch.Generator) -> Selection:
         """The first centre is the longest gradient."""
         from nlp_al.selection.kmeanspp import kmeans_plus_plus
 
-        return Selection(kmeans_plus_plus(signals.factors(), count, None if self.deterministic else generator))
+        draws = None if self.deterministic else generator
+        return Selection(kmeans_plus_plus(signals.factors(), count, draws, signals.shard))

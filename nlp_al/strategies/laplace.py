@@ -24,7 +24,8 @@ class Laplace(Uncertainty):
     all labels and knows nothing of probabilities; `probit`, the entropy of probabilities that this variance flattens.
     form: `shared`, one d x d matrix for all classes; `exact`, the whole curvature, with at most 4,096 weights (or any
     number of labels in multi-label tasks). Of response selection both are the same.
-    prior: λ, the precision of a weight before any label; null: mean‖h‖² / 32, the penalty of frozen heads.
+    prior: λ, the precision of a weight before any label; null: mean‖h‖² / 32, the penalty of frozen heads. draws: how
+    many layers `mi` samples.
     agg: `mean`, `sum`, `max`, or `topm` (the mean of the highest 20%).
     Use when: one model is all there is, and it should know what it has not seen; no other passes are needed.
     Needs: probs and gradients (or embeddings) of the pool and the labelled set. Cost: l · d² + d³ + n · d², and for
@@ -40,6 +41,7 @@ class Laplace(Uncertainty):
     needs: ClassVar[frozenset[str]] = frozenset({"probs", "gradients"})
     needs_labelled: ClassVar[frozenset[str]] = frozenset({"probs", "gradients"})
     group: ClassVar[Group] = "seeded"
+    sharded: ClassVar[bool] = False  # the prior may be the pool's
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -24,9 +24,10 @@ class Random(Strategy):
     family: ClassVar[str] = "random"
     reference: ClassVar[str] = "passive learning"
     group: ClassVar[Group] = "seeded"
+    sharded: ClassVar[bool] = True
 
     def choose(self, signals: Signals, count: int, generator: torch.Generator) -> Selection:
         """The head of a random permutation."""
         import torch
 
-        return Selection(torch.randperm(len(signals), generator=generator)[:count])
+        return Selection(torch.randperm(signals.total, generator=generator)[:count])

@@ -28,6 +28,8 @@ class SequenceScore(Strategy):
 
     family: ClassVar[str] = "uncertainty"
     needs: ClassVar[frozenset[str]] = frozenset({"probs"})
+    sharded: ClassVar[bool] = True
+    scored: ClassVar[bool] = True
 
     @abstractmethod
     def score(self, signals: Signals) -> Tensor:
@@ -40,7 +42,7 @@ class SequenceScore(Strategy):
         from nlp_al.selection.topk import top
 
         scores = self.score(signals).masked_fill(signals.decisions.offsets.diff() == 0, -torch.inf)
-        return Selection(top(scores, count), scores)
+        return Selection(top(scores, count, signals.shard), scores)
 
 
 @dataclass(frozen=True)
@@ -159,8 +161,8 @@ class SequenceEntropy(Decoded):
 class NBestEntropy(Decoded):
     """The entropy over the n best sequences, all there are where these are fewer.
 
-    n: how many. renormalise: divide their probabilities by their sum; the formula of 2008 does not. Where the number of
-    options varies the entropy is divided by the logarithm of how many sequences were taken.
+    Where the number of options varies the entropy is divided by the logarithm of how many sequences were taken.
+    n: how many. renormalise: divide their probabilities by their sum; the formula of 2008 does not.
     constrained: keep to the transitions of the signals.
     Use when: what counts is which whole answers compete. Needs: probs. Cost: the n best of each example.
     Reference: Settles & Craven 2008, EMNLP.
@@ -258,7 +260,7 @@ class EntityUncertainty(Entropy):
             values = values[counts]
             offsets = torch.cat([offsets[:1], segment_sum(counts.long(), offsets).cumsum(0)])
         scores = reduce(values, offsets, self.agg)
-        return Selection(top(scores, count), scores)
+        return Selection(top(scores, count, signals.shard), scores)
 
 
 def _log_probs(signals: Signals) -> Tensor:

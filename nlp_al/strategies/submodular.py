@@ -21,10 +21,11 @@ if TYPE_CHECKING:
 class ProbCover(Strategy):
     """The balls of one radius that hold most of what no labelled example's ball and no earlier one holds.
 
-    delta: the radius; unless given, the largest at which a share of `purity` of the balls hold one cluster alone, out
-    of `classes` clusters: say how many classes there are. metric: `euclidean`, or `cosine` (euclidean between
-    normalised embeddings). Once all is covered the rest comes by the size of its balls, and the selection says so.
-    Of more than 50,000 examples, 20,000 at random stand for all.
+    Once all is covered the rest comes by the size of its balls, and the selection says so. Of more than 50,000
+    examples, 20,000 at random stand for all.
+    delta: the radius; null: the largest at which the share `purity` of the balls hold one cluster alone. purity: that
+    share. classes: how many clusters there are; say how many classes. metric: `euclidean`, or `cosine` (euclidean
+    between normalised embeddings).
     Use when: labels are very few, as a cold start. Needs: pretrained embeddings of the pool and the labelled set.
     Cost: three times all distances, none of them kept. Reference: Yehuda et al. 2022, arXiv 2205.11320.
     """
@@ -76,9 +77,10 @@ class ProbCover(Strategy):
 class FacilityLocation(Strategy):
     """Examples that together lie near every example of the pool: Σ_u max over picks of the similarity to u.
 
+    From 20,000 examples on each pick is the best of a random share of the pool; of more than 50,000, 20,000 at random
+    stand for all.
     kernel: `cosine` (negative ones count as 0), or `rbf`, exp(−distance² / its mean over the pool). include_labelled:
-    what labelled examples are near to is served already. From 20,000 examples on each pick is the best of a random
-    share of the pool; of more than 50,000, 20,000 at random stand for all.
+    what labelled examples are near to is served already.
     Use when: a batch should represent the pool, without the outliers that `coreset` finds.
     Needs: embeddings of the pool and the labelled set. Cost: all similarities, once and a little, none of them kept.
     Reference: Wei, Iyer & Bilmes 2015, Submodularity in Data Subset Selection and Active Learning, ICML.

@@ -20,6 +20,8 @@ class Alps(Strategy):
     A surprisal vector holds the pretrained masked language model's losses of the tokens that were drawn, with a
     probability of 15% each, and 0 for the others. What clusters do not fill comes at random, as do texts of which no
     token was drawn. masked: whether those tokens are masked before the model reads them; the authors' code leaves them.
+    mlm_entropy: the entropy of what the model expects there in place of the loss; what stands there hardly matters
+    then, so it goes well with `masked`.
     restarts: how many seedings are tried, with up to 50 clusters; above that mini-batches are used, with one.
     Use when: nothing is labelled yet, as a cold start. Needs: a checkpoint with a masked-LM head.
     Cost: one pass of that head over the pool, kept on disk, and a k-means.
@@ -27,6 +29,7 @@ class Alps(Strategy):
     """
 
     masked: bool = False
+    mlm_entropy: bool = False
     restarts: int = 10
 
     family: ClassVar[str] = "hybrid"
@@ -38,8 +41,8 @@ class Alps(Strategy):
     def __post_init__(self) -> None:
         if self.restarts < 1:
             raise ValueError(f"restarts is {self.restarts}; it must be at least 1.")
-        if self.masked:
-            object.__setattr__(self, "needs", frozenset({"masked_surprisal"}))
+        name = f"{'masked_' if self.masked else ''}{'mlm_entropy' if self.mlm_entropy else 'surprisal'}"
+        object.__setattr__(self, "needs", frozenset({name}))
 
     def choose(self, signals: Signals, count: int, generator: torch.Generator) -> Selection:
         """A member of each cluster, the largest cluster first."""
@@ -47,8 +50,8 @@ class Alps(Strategy):
 
         from nlp_al.selection.kmeans import central_members, kmeans_labels
 
-        surprisal = signals.masked_surprisal if self.masked else signals.surprisal
-        assert surprisal is not None
+        (name,) = self.needs
+        surprisal: torch.Tensor = getattr(signals, name)
         told = torch.nonzero(surprisal.any(1)).flatten()
         points = torch.nn.functional.normalize(surprisal[told], dim=1)
         assigned = kmeans_labels(points, count, generator, self.restarts)

@@ -26,6 +26,8 @@ class Uncertainty(Strategy):
 
     family: ClassVar[str] = "uncertainty"
     needs: ClassVar[frozenset[str]] = frozenset({"probs"})
+    sharded: ClassVar[bool] = True
+    scored: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if self.agg not in ("mean", "sum", "max", "topm"):
@@ -41,7 +43,7 @@ class Uncertainty(Strategy):
         from nlp_al.selection.topk import top
 
         scores = reduce(self.score(signals), signals.decisions.offsets, self.agg)
-        return Selection(top(scores, count), scores)
+        return Selection(top(scores, count, signals.shard), scores)
 
 
 @dataclass(frozen=True)

@@ -1,11 +1,12 @@
-"""What strategies share that weigh a model's uncertainty with something else."""
+"""What strategies share that read the scores of another one."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING
 
 from nlp_al.strategies.base import Strategy
+from nlp_al.strategies.wrapper import Wrapper
 
 if TYPE_CHECKING:
     import torch
@@ -15,49 +16,35 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Weighted(Strategy):
-    """A strategy over the scores of another one.
-
-    base: the name of a strategy of the family `uncertainty`, or a mapping of its name and parameters, as in
-    `{name: margin, agg: max}`. Whatever it needs, and the shapes it serves, go for this one as well.
-    """
-
-    base: str | dict[str, Any] = "entropy"
-
-    needs: ClassVar[frozenset[str]] = frozenset({"probs", "embeddings"})
-
-    def __post_init__(self) -> None:
-        inner = self.inner()
-        object.__setattr__(self, "needs", self.needs - {"probs"} | inner.needs)
-        object.__setattr__(self, "needs_labelled", self.needs_labelled | inner.needs_labelled)
-        object.__setattr__(self, "shapes", tuple(shape for shape in self.shapes if shape in inner.shapes))
-        if inner.group == "seeded":
-            object.__setattr__(self, "group", "seeded")
+class Weighted(Wrapper):
+    """A strategy over the scores of another one, which has to give each example a score."""
 
     def inner(self) -> Strategy:
         """The base.
 
         Raises:
-            ValueError: there is no such strategy, its parameters are wrong, or it is of another family.
+            ValueError: there is no such strategy, its parameters are wrong, or it gives no scores.
         """
-        from nlp_al.strategies import STRATEGIES, make_strategy
+        from nlp_al.strategies import STRATEGIES
 
-        parameters = dict(self.base) if isinstance(self.base, dict) else {"name": self.base}
-        name = parameters.pop("name", None)
-        known = [key for key, kind in STRATEGIES.items() if kind.family == "uncertainty"]
-        if not isinstance(name, str):
-            raise ValueError(f"base is {self.base!r}; it must be a name, or a mapping with one: {', '.join(known)}.")
-        try:
-            made = make_strategy(name, **parameters)
-        except ValueError as error:
-            raise ValueError(f"base is {self.base!r}: {error}") from error
-        if made.family != "uncertainty":
-            raise ValueError(f"base is {name!r}, which is no score of uncertainty; there are: {', '.join(known)}.")
+        made = super().inner()
+        if not made.scored:
+            known = ", ".join(name for name, kind in STRATEGIES.items() if kind.scored)
+            raise ValueError(f"base is {self.base!r}, which gives examples no scores; those that do are: {known}.")
         return made
 
     def uncertainty(self, signals: Signals, generator: torch.Generator) -> Tensor:
-        """float64[n]: the scores of the base, higher = less certain; minus infinity for what it puts last."""
+        """float64[n]: the scores of the base, higher = ask first; minus infinity for what it puts last."""
         scores = self.inner().choose(signals, 0, generator).scores
         if scores is None:
             raise ValueError(f"base is {self.base!r}, which chose without giving scores.")
         return scores.double()
+
+
+def from_zero(scores: Tensor) -> Tensor:
+    """The scores, or where some are negative, counted from the lowest: a power of them, or a factor, keeps their order.
+
+    float64[n]. Minus infinity stays.
+    """
+    usual = scores[scores.isfinite()]
+    return scores - min(float(usual.min()), 0.0) if len(usual) else scores

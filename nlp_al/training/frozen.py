@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
+
+from torch import Tensor
 
 from nlp_al.heads import Head
 from nlp_al.pool import Example
+from nlp_al.processes import shared
 from nlp_al.selection import BLOCK
 from nlp_al.signals.features import Encoder
+from nlp_al.signals.live import Live
 from nlp_al.tasks import Rows, Task
 
 
@@ -27,14 +31,27 @@ class FrozenModel:
         self.encoder.encode(examples)
         return examples, [list(range(at, min(at + BLOCK, len(examples)))) for at in range(0, len(examples), BLOCK)]
 
+    def live(self) -> Live:
+        """The encoder and the head together; the head's weights are `head.weight`."""
+        encoder, head = self.encoder, shared(self.head)
+        assert head is not None
+
+        def read(batch: Mapping[str, Tensor], pieces: Tensor, examples: Sequence[Example]) -> Rows:
+            with encoder.precision.on(batch["input_ids"].device):
+                values, offsets = encoder.read(encoder.model, batch)
+            return self.task.score_rows(self.task.assemble(values.cpu(), offsets.cpu()[pieces], examples), head)
+
+        head_ = {"head.weight": head.weight}
+        return Live(encoder.model, encoder.tokenizer, self.task, read, encoder.batch_size, encoder.precision, head_)
+
     def rest(self) -> None:
         """Leaves the accelerator."""
         self.encoder.rest()
 
     def rows(self, prepared: Sequence[Any]) -> Rows:
-        """The head on the features."""
-        assert self.head is not None
-        return self.task.score_rows(self.encoder.rows(prepared), self.head)
+        """The head on the features, which come as they are where there is none."""
+        rows = self.encoder.rows(prepared)
+        return rows if self.head is None else self.task.score_rows(rows, self.head)
 
 
 def fit_head(encoder: Encoder, task: Task, labelled: Sequence[tuple[Example, Any]]) -> FrozenModel:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -19,6 +19,7 @@ from nlp_al.errors import UserError
 from nlp_al.pool import Example
 from nlp_al.processes import processes
 from nlp_al.signals.features import Trained, batches_by_length, counts_to_offsets, in_order
+from nlp_al.signals.live import Live
 from nlp_al.signals.loading import LOAD_ERRORS, load_tokenizer, told
 from nlp_al.signals.precision import Precision
 from nlp_al.source import package_path
@@ -80,13 +81,25 @@ class FineTuned:
     def _forward(self, pieces: Sequence[Piece]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Hidden states, logits, and the offsets of the pieces."""
         padded = self.task.pad(self.tokenizer, pieces)
-        batch = {name: values.to(self.device) for name, values in padded.items()}
+        return self._read({name: values.to(self.device) for name, values in padded.items()})
+
+    def _read(self, batch: Mapping[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         with self.precision.on(self.device):
             out = self.model(**{name: values for name, values in batch.items() if name in READ})
         assert self._seen is not None
         logits, offsets = self.task.pick_rows(out.logits, batch)
         hidden, _ = self.task.pick_rows(self._seen, batch)
+        self._seen = None  # it would hold the gradients' way back
         return hidden.float().cpu(), logits.float().cpu(), offsets.cpu()
+
+    def live(self) -> Live:
+        """Itself, differentiable by all its weights."""
+
+        def read(batch: Mapping[str, torch.Tensor], pieces: torch.Tensor, examples: Sequence[Example]) -> Rows:
+            hidden, logits, offsets = self._read(batch)
+            return Rows(hidden, logits, offsets[pieces])
+
+        return Live(self.model, self.tokenizer, self.task, read, self.batch_size, self.precision)
 
     def rest(self) -> None:
         """Leaves the accelerator; `prepare` goes back to it."""

@@ -21,8 +21,8 @@ TASKS = {
 
 def launch(processes: int, config: Path, cache: Path, *options: str) -> None:
     """Runs the recipe that the config's folder is named after on so many processes."""
-    recipe = str(RECIPES / f"{config.parent.name}.py")
-    command = [sys.executable, recipe]
+    recipe = [str(Path(__file__).with_name("small_blocks.py")), str(RECIPES / f"{config.parent.name}.py")]
+    command = [sys.executable, *recipe]
     if processes > 1:
         command = [
             sys.executable,
@@ -30,7 +30,7 @@ def launch(processes: int, config: Path, cache: Path, *options: str) -> None:
             "torch.distributed.run",
             "--standalone",
             f"--nproc_per_node={processes}",
-            recipe,
+            *recipe,
         ]
     environment = {
         **os.environ,

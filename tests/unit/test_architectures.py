@@ -12,7 +12,7 @@ from nlp_al.signals.collector import collect
 from nlp_al.signals.features import Pretrained
 from nlp_al.signals.loading import load_tokenizer
 from nlp_al.tasks import make_task
-from nlp_al.training.full import fine_tune
+from nlp_al.training.full import fine_tune, load_model, scorer_of
 
 SIZES = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
 ENDS = {"bos_token_id": 1, "eos_token_id": 2}
@@ -117,6 +117,28 @@ def test_fine_tuned_and_asked_padding_changes_nothing(source, name, tmp_path):
     again = transformers.AutoConfig.from_pretrained(tmp_path)
     assert again.pad_token_id is not None
     assert load_tokenizer(str(tmp_path)).pad_token_id == load_tokenizer(source).pad_token_id
+
+
+@pytest.mark.parametrize("name", ["text-classification", "token-classification"])
+def test_gradients_reach_the_words_and_padding_changes_nothing(source, name):
+    task, pool = task_and_pool(name)
+    torch.manual_seed(0)
+    model = load_model(source, task)
+    for weight in model.parameters():
+        weight.data *= 4  # or all say nearly the same
+    model = scorer_of(model, load_tokenizer(source), task, Training(arguments=dict(TRAINING_DEFAULTS)))
+    scores = {"scores.egl_word", 'scores.adv_deepfool {"steps": 2}', 'scores.adv_bim {"steps": 2}'}
+    together = collect(model, pool[:6], scores, torch.Generator()).scores
+    for at, example in enumerate(pool[:6]):
+        alone = collect(model, [example], scores, torch.Generator()).scores
+        for key, values in together.items():
+            torch.testing.assert_close(alone[key], values[at : at + 1], rtol=2e-3, atol=1e-6)
+    assert bool((together["egl_word"] > 0).all())
+    items, _ = model.live().prepare(pool[:6])
+    for item, example in zip(items, pool, strict=False):
+        words = example.inputs if isinstance(example.inputs, list) else example.inputs.split()
+        # A tokenizer may have the first word without the space before it, as another one.
+        assert len(set(words)) <= item.words <= len(set(words)) + 1
 
 
 def test_the_first_tokens_spell_the_words(source):

@@ -1,5 +1,7 @@
 """Margins over clusters: the rounds, the cut of the tree, and its ends, where it is `margin` and where it is random."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from scipy.spatial.distance import cdist
@@ -114,6 +116,20 @@ def test_of_a_large_pool_a_sample_is_joined_and_the_selection_says_so(monkeypatc
     assert found.note == "40 of 100 points, drawn at random, were joined to clusters"
     assert len(set(found.indices.tolist())) == 5
     check_strategy("cluster_margin")
+
+
+def test_of_a_large_pool_only_what_is_looked_at_goes_to_a_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The picks are those of assigning every point, labelled ones among them."""
+    monkeypatch.setattr(clusters, "SAMPLE", 40)
+    points, margins = torch.randn(130, 4, generator=seeded(1)), torch.rand(100, generator=seeded(0))
+    signals = of_margins(margins, points[:100])
+    signals = replace(signals, labelled=Signals(pretrained=points[100:]))
+    generator = seeded(0)
+    sample = torch.randperm(130, generator=generator)[:40].sort().values
+    assigned, _ = average_linkage(points, sample, 10)
+    wanted = round_robin(torch.argsort(margins)[:10], assigned, 5, generator)
+    found = make_strategy("cluster_margin", candidates=2.0, clusters=2.0).select(signals, 5, seeded(0))
+    assert found.indices.tolist() == wanted.tolist()
 
 
 @pytest.mark.parametrize(

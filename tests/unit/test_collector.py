@@ -9,12 +9,12 @@ from helpers import some_rows, tiny_model
 from nlp_al.config import TRAINING_DEFAULTS, Training
 from nlp_al.pool import Example
 from nlp_al.signals import Signals, merging
-from nlp_al.signals.collector import PROVIDERS, collect
+from nlp_al.signals.collector import PROVIDERS, _waves, collect
 from nlp_al.signals.loading import load_tokenizer
 from nlp_al.signals.merging import ordered
 from nlp_al.signals.sampled import Sampled
 from nlp_al.tasks import make_task
-from nlp_al.testing import synthetic_signals
+from nlp_al.testing import blocks_of, synthetic_signals
 from nlp_al.training.full import FineTuned, load_model
 
 FIELDS = {"probs", "embeddings", "gradients"}
@@ -171,3 +171,29 @@ def test_batches_that_are_put_together_on_the_way_give_the_same_record(least, mo
     assert torch.equal(again.probs, whole.probs)
     assert torch.equal(again.gradients[1], whole.gradients[1])
     assert torch.equal(again.embeddings, whole.embeddings)
+
+
+def test_rows_go_round_while_few_are_held_and_every_process_has_a_batch():
+    """Ten batches of three, an eighth of a block being eight examples."""
+    batches = [[at] * 3 for at in range(10)]
+    with blocks_of(64):
+        for least, sizes in ((1, [2, 2, 2, 2, 2]), (4, [4, 4, 2])):
+            waves = list(_waves(batches, least))
+            assert [len(wave) for wave in waves] == sizes
+            assert sum(waves, []) == batches
+        assert [len(wave) for wave in _waves([[0] * 100, [1] * 100], 1)] == [1, 1]
+    assert list(_waves([], 2)) == []
+
+
+@pytest.mark.parametrize("sharded", [True, False])
+def test_a_pool_in_shards_of_one_process_is_the_whole_pool(case, sharded):
+    make, pool = case
+    model = make(8)
+    model.sharded = sharded
+    with blocks_of(16):
+        found = collect(model, pool, FIELDS, generator(), in_shards=True)
+    assert (found.shard.start, found.shard.stop, found.total) == (0, 40, 40)
+    whole = collect(model, pool, FIELDS, generator())
+    assert torch.equal(found.probs, whole.probs)
+    assert torch.equal(found.embeddings, whole.embeddings)
+    assert all(map(torch.equal, found.gradients, whole.gradients))

@@ -192,6 +192,18 @@ def _in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
             "strategy[0].keep is 24; it must be at least loop.batch (25), ",
         ),
         (
+            "--strategy [{name: margin, keep: 0x}, badge]",
+            "strategy[0]: margin needs 'keep', the number of examples that this stage hands on, as 250 or, in batc",
+        ),
+        (
+            "--strategy [{name: margin, keep: 1.5x}, badge]",
+            "strategy[0]: margin needs 'keep', the number of examples that this stage hands on, as 250 or, in batc",
+        ),
+        (
+            "--stop.rule noise_exit",
+            "stop.rule is noise_exit, which reads what a filter leaves out, and strategy names none; there are: neural",
+        ),
+        (
             "--strategy [{name: margn, keep: 90}, badge]",
             "strategy[0]: There is no strategy 'margn'; the closest name is 'margin'.",
         ),
@@ -540,6 +552,26 @@ def test_directories_of_a_sweep_lie_directly_under_runs(argv, directories):
 def test_runs_of_a_sweep_do_not_share_what_is_changed():
     argv = ["--dataset.columns", "{label: y}", "--sweep.dataset.columns.text", "a,b"]
     assert [c.dataset.columns["text"] for c in parse_arguments([*LEAST, *argv])] == ["a", "b"]
+
+
+def test_a_stage_may_hand_on_so_many_batches():
+    made = config("--strategy", "[{name: margin, keep: 10x}, {name: entropy, keep: 90}, badge]", "--loop.batch", "30")
+    assert [stage.keep for stage in made.strategy] == [300, 90, None]
+    assert as_values(made)["strategy"][0] == {"name": "margin", "keep": 300}
+
+
+def test_batches_of_words_are_no_number_of_examples():
+    told = mistake("--strategy", "[{name: margin, keep: 10x}, badge]", "--loop.unit", "words")
+    assert told == "strategy[0].keep is '10x', but a batch counts words; give a number of examples."
+
+
+def test_a_rule_that_reads_a_filter_finds_it_in_any_stage_or_base():
+    for strategy in (
+        "neural_cal",
+        "{name: seals, base: neural_cal}",
+        "[{name: neural_cal, base: entropy, keep: 50}, badge]",
+    ):
+        assert config("--stop.rule", "noise_exit", "--strategy", strategy).stop.rule == {"name": "noise_exit"}
 
 
 def test_a_run_directory_is_made_up_where_none_is_named():

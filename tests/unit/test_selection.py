@@ -296,7 +296,7 @@ def typical(
 ) -> list[int]:
     clusters, inside = torch.tensor(assigned, dtype=torch.int64), torch.tensor(known, dtype=torch.int64)
     return typical_of_clusters(
-        points, clusters, inside, count, neighbours=20, min_cluster_size=smallest, squared=False
+        points, clusters, inside, count, seeded(0), neighbours=20, min_cluster_size=smallest, squared=False
     ).tolist()
 
 

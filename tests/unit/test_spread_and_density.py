@@ -231,9 +231,9 @@ def test_any_score_of_uncertainty_may_be_the_base(name: str) -> None:
     assert make_strategy(name, base="entity_uncertainty").needs == {"probs", "embeddings", "outside"}
     for base, says in (
         ("entropie", "base is 'entropie': There is no strategy 'entropie'"),
-        ("coreset", "base is 'coreset', which is no score of uncertainty; there are: .*entropy"),
-        (name, f"base is '{name}', which is no score of uncertainty"),
-        ({"agg": "max"}, "it must be a name, or a mapping with one: .*margin"),
+        ("coreset", "base is 'coreset', which gives examples no scores; those that do are: .*entropy"),
+        ("kdpp", "base is 'kdpp', which gives examples no scores"),
+        ({"agg": "max"}, "it must be the name of a strategy, or a mapping with one"),
         ({"name": "margin", "agg": "median"}, "agg is 'median'; it must be one of mean, sum, max, topm"),
         (3, f"base of strategy {name} is 3; it must be text or a mapping"),
     ):
@@ -594,7 +594,7 @@ def test_a_note_reaches_the_one_who_asked() -> None:
     assert selection("facility_location", signals, 20.0).note == told
     assert selection("facility_location", replace(signals, cost=None), 5).note == told
     stages = [Stage("facility_location", keep=50), Stage("probcover", {"delta": 9.0})]
-    view = View(list(range(60)), (), Signals(count=60), lambda left, _: signals.take(torch.tensor(left)))  # type: ignore
+    view = View(list(range(60)), (), Signals(count=60), lambda left, *_: signals.take(torch.tensor(left)), False)  # type: ignore
     choice = choose_batch(view, stages, 4, 0.0, lambda purpose: seeded(0))
     assert choice is not None
     assert choice.chosen.note == (

@@ -29,7 +29,7 @@ class Model:
     def __init__(self) -> None:
         self.made: list[tuple[str, tuple[int, ...]]] = []
 
-    def __call__(self, examples: Sequence[Any], needs: set[str]) -> Signals:
+    def __call__(self, examples: Sequence[Any], needs: set[str], in_shards: bool) -> Signals:
         self.made += [(name, tuple(examples)) for name in sorted(needs)]
         taken = WHOLE.take(torch.tensor(list(examples), dtype=torch.int64))
         return merge([Signals(count=len(examples)), *(Signals(**only(taken, name)) for name in needs)])
@@ -41,7 +41,7 @@ def only(signals: Signals, name: str) -> dict[str, Any]:
 
 
 def view(model: Model, cost: torch.Tensor | None = None, labelled: Sequence[int] = ()) -> View:
-    return View(list(range(40)), labelled, Signals(count=40, cost=cost), model)  # type: ignore[arg-type]
+    return View(list(range(40)), labelled, Signals(count=40, cost=cost), model, False)  # type: ignore[arg-type]
 
 
 def most_wanted(name: str, among: Sequence[int], count: int) -> list[int]:

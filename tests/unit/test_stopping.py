@@ -454,6 +454,25 @@ def test_test_labels_move_no_rule(name):
     assert rule.update(observations(lines, "accuracy", 1)) == rule.update(observations(other, "accuracy", 1))
 
 
+@pytest.mark.parametrize(("share", "stop"), [(None, False), (0.0, False), (0.5, False), (0.501, True), (1.0, True)])
+def test_noise_ends_a_run_when_it_is_most_of_what_is_undecided(share, stop):
+    said = make_rule("noise_exit").update([Observation(abstained=1.0), Observation(abstained=share)])
+    assert (said.stop, said.value) == (stop, share)
+    if share == 0.501:
+        assert said.reason == "noise_exit: the share of toss-ups in what was undecided is 0.501, above 0.5"
+    assert make_rule("noise_exit", threshold=0.2).update([Observation(abstained=0.3)]).stop
+
+
+def test_a_filter_that_lets_nothing_through_is_heard_though_nobody_answered():
+    """Round 2 asked nothing, for all that was undecided was a toss-up; it fitted no model."""
+    lines = [line(1, 10, stop={"kappa": [0.5], "abstained": 0.3}), line(2, 10, stop={"kappa": [1.0], "abstained": 1.0})]
+    found = observations(lines, "accuracy", 25)
+    assert [(one.round, one.kappa, one.abstained) for one in found] == [(2, (0.5,), 1.0)]
+    assert observations(lines[:1], "accuracy", 25)[0].abstained == 0.3
+    quiet = [lines[0], line(2, 10, stop={})]
+    assert observations(quiet, "accuracy", 25)[0].abstained == 0.3
+
+
 def test_the_first_stop_holds_whatever_comes_later():
     rule = make_rule("kappa_average", window=2)
     rounds = kappa_of(0.5, 0.99, 1.0, 0.2, 0.3)
@@ -482,6 +501,7 @@ def test_the_registry_names_what_is_there():
         "overall_uncertainty",
         "max_uncertainty",
         "classification_change",
+        "noise_exit",
         "selected_accuracy",
         "performance_plateau",
         "target",

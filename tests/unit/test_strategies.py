@@ -354,13 +354,15 @@ def test_other_precisions_are_served(name: str, dtype: torch.dtype) -> None:
     made = synthetic_signals("single", 20)
     assert made.probs is not None
     assert made.embeddings is not None
+    assert made.targets is not None
     turned = made.embeddings.T.contiguous().T.to(dtype)
     assert not turned.is_contiguous()
     probs = made.probs.to(dtype)
-    known = Signals(probs=probs[:3].float(), embeddings=turned[:3].float())
+    known = Signals(probs=probs[:3].float(), embeddings=turned[:3].float(), targets=made.targets[:3])
     passes = made.passes.to(dtype) if made.passes is not None else None
     surprisal = made.surprisal.to(dtype) if made.surprisal is not None else None
-    signals = Signals(probs=probs, passes=passes, embeddings=turned, surprisal=surprisal, labelled=known)
+    scores = {key: values.to(dtype) for key, values in (made.scores or {}).items()}
+    signals = Signals(probs=probs, passes=passes, embeddings=turned, surprisal=surprisal, scores=scores, labelled=known)
     assert len(set(select(name, signals, 7))) == 7
 
 

@@ -11,10 +11,11 @@ from nlp_al.config import read_config
 from nlp_al.errors import UserError
 from nlp_al.learner import ActiveLearner
 from nlp_al.pool import Example
-from nlp_al.signals import Signals, surprisal
+from nlp_al.signals import SURPRISALS, Signals, surprisal
 from nlp_al.signals.surprisal import Surprisal, tokens_that_count
 from nlp_al.strategies import make_strategy
 from nlp_al.tasks import make_task
+from nlp_al.testing import check_strategy
 
 
 def seeded(seed: int) -> torch.Generator:
@@ -156,6 +157,48 @@ def test_weights_without_a_head_are_told_in_one_sentence(tmp_path):
     for path in (bare, str(decoder)):
         with pytest.raises(UserError, match=r"whose weights have no masked-LM head, which strategy alps needs"):
             Surprisal(path, classify()).of(texts(), 0)
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_entropies_are_of_what_the_model_expects_at_the_same_tokens(model, masked):
+    pool = texts()
+    reader, losses = Surprisal(model, classify(), masked, entropy=True), Surprisal(model, classify(), masked)
+    found = reader.of(pool, 3)
+    assert torch.equal(found > 0, losses.of(pool, 3) > 0)
+    assert reader.store.folder != losses.store.folder
+    whole = transformers.AutoModelForMaskedLM.from_pretrained(model).eval()
+    for example, row in zip(pool, found, strict=True):
+        passage = [3, example.id, example.inputs] if masked else example.inputs
+        ((piece,),) = reader._passages.encode(reader.tokenizer, [passage])
+        with torch.inference_mode():
+            logits = whole(input_ids=torch.tensor([piece["input_ids"]])).logits[0]
+        entropies = torch.distributions.Categorical(logits=logits[1:-1]).entropy()
+        drawn, _ = tokens_that_count(3, example.id, len(entropies))
+        torch.testing.assert_close(row[: len(entropies)], entropies * drawn, rtol=1e-4, atol=1e-5)
+
+
+def test_where_all_tokens_are_equally_likely_each_entropy_is_ln_v_as_well(tmp_path):
+    path = with_head(tmp_path / "model", uniform=True)
+    vocabulary = transformers.AutoConfig.from_pretrained(path).vocab_size
+    found = Surprisal(path, classify(), entropy=True).of(texts(), 0)
+    assert found[found > 0].tolist() == pytest.approx([math.log(vocabulary)] * int((found > 0).sum()), rel=1e-5)
+
+
+def test_each_field_has_its_reader(model):
+    made = {name: Surprisal.of_field(name, model, classify())._passages for name in SURPRISALS}
+    assert {name: (own.masked, own.entropy) for name, own in made.items()} == {
+        "surprisal": (False, False),
+        "masked_surprisal": (True, False),
+        "mlm_entropy": (False, True),
+        "masked_mlm_entropy": (True, True),
+    }
+    for masked in (False, True):
+        for entropy in (False, True):
+            strategy = make_strategy("alps", masked=masked, mlm_entropy=entropy)
+            (name,) = strategy.needs
+            assert (made[name].masked, made[name].entropy) == (masked, entropy)
+            assert not strategy.needs_model
+    check_strategy(make_strategy("alps", masked=True, mlm_entropy=True), shapes=("single",))
 
 
 # --- the strategy

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
+import torch
 from helpers import read_lines, some_dialogues, some_rows, some_sentences, tiny_model, values_of, write_lines
 from sklearn.metrics import cohen_kappa_score
 
@@ -37,6 +38,10 @@ def values(tmp_path, model):
         return values_of(tmp_path / folder, model, rows or some_rows(200), 0, **given)
 
     return make
+
+
+def seeded() -> torch.Generator:
+    return torch.Generator().manual_seed(0)
 
 
 def run(given: dict[str, Any]) -> Path:
@@ -171,6 +176,22 @@ def test_only_what_the_rule_reads_is_observed(values, monkeypatch, rule, fields)
     assert set(observed(run_dir)[1]) == {*fields, "decision"}
     assert set(observed(run_dir)[1]["decision"]) == {"stop", "value", "reason"}
     assert (run_dir / "stop_set.json").exists() == ("kappa" in fields)
+
+
+def test_what_a_filter_left_out_is_kept_until_the_round_is_done(values):
+    """It is on the disk before the batch is; a batch that is chosen ahead has its own."""
+    given = values(stop={"rule": "noise_exit"}, strategy="neural_cal", sampler="heads")
+    learner = ActiveLearner(read_config(given, Path("/")))
+    with learner.opened():
+        watch, store = learner.watch, learner.store
+        watch.filtered(1, 0.25, store)
+        watch.filtered(2, None, store)
+        again = Watch(learner.config, learner.bench, learner.pool)
+        assert again.observe(1, 0, None, seeded(), store) == {"abstained": 0.25}
+        assert again.observe(2, 0, None, seeded(), store) == again.observe(3, 0, None, seeded(), store) == {}
+        watch.done(1, store)
+        assert [path.name for path in (store.path / "stopping").iterdir()] == ["filter-2.json"]
+        watch.filtered(3, 0.5, None)  # of another process
 
 
 # The stop set

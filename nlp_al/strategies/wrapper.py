@@ -1,0 +1,50 @@
+"""Strategies around another one, their base."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from nlp_al.strategies.base import Strategy
+
+
+@dataclass(frozen=True)
+class Wrapper(Strategy):
+    """A strategy that has another one choose, or reads its scores.
+
+    base: the name of the other strategy, or a mapping of its name and parameters, as in `{name: margin, agg: max}`.
+    The `needs` of a class are what it reads itself; an instance needs what its base needs as well, and serves the
+    shapes that both serve.
+    """
+
+    base: str | dict[str, Any] = "entropy"
+
+    def __post_init__(self) -> None:
+        inner = self.inner()
+        about: dict[str, Any] = {
+            "needs": self.needs | inner.needs,
+            "needs_labelled": self.needs_labelled | inner.needs_labelled,
+            "shapes": tuple(shape for shape in self.shapes if shape in inner.shapes),
+            "group": "seeded" if inner.group == "seeded" else self.group,
+            "nested": self.nested and inner.nested,
+            "filters": self.filters or inner.filters,
+        }
+        for name, value in about.items():
+            object.__setattr__(self, name, value)
+
+    def inner(self) -> Strategy:
+        """The base.
+
+        Raises:
+            ValueError: there is no such strategy, or its parameters are wrong.
+        """
+        from nlp_al.strategies import make_strategy
+
+        parameters = dict(self.base) if isinstance(self.base, dict) else {"name": self.base}
+        name = parameters.pop("name", None)
+        if not isinstance(name, str):
+            raise ValueError(f"base is {self.base!r}; it must be the name of a strategy, or a mapping with one.")
+        try:
+            return make_strategy(name, **parameters)
+        except ValueError as error:
+            raise ValueError(f"base is {self.base!r}: {error}") from error

@@ -36,7 +36,7 @@ from nlp_al.bench import Bench
 from nlp_al.config import Config, read_config
 from nlp_al.evaluation import read_run
 from nlp_al.learner import ActiveLearner
-from nlp_al.strategies import STRATEGIES
+from nlp_al.strategies import STRATEGIES, make_strategy
 
 NAMED = (
     "random",
@@ -81,12 +81,19 @@ Job = tuple[str, str, int]
 
 
 def others() -> list[str]:
-    """The strategies beyond the ten that serve texts; those of sentences say the same where there is one decision."""
+    """The strategies beyond the ten that serve texts.
+
+    Those of sentences say the same where there is one decision. Left out is what needs a masked language model, and
+    what goes back through the encoder for each text, which takes hours.
+    """
     of_texts = {name: kind for name, kind in STRATEGIES.items() if "single" in kind.shapes}
+    needs = {name: make_strategy(name).needs for name in of_texts}
     return [
         name
         for name, kind in of_texts.items()
-        if name not in NAMED and not kind.__module__.endswith(".sequence") and "surprisal" not in kind.needs
+        if name not in NAMED
+        and not kind.__module__.endswith(".sequence")
+        and not any(need.startswith(("surprisal", "scores.")) for need in needs[name])
     ]
 
 

@@ -105,7 +105,7 @@ def gains(found: Sequence[Results]) -> str:
         seconds = [page.seconds(line) for row in held if row for run in row.runs for line in run.rounds]
         if there:
             cells = [gain(row) if row else "–" for row in held]
-            lines.append((np.mean(there), [name, *cells, points(float(np.mean(there))), f"{np.mean(seconds):.1f}"]))
+            lines.append((np.mean(there), [name, *cells, points(float(np.mean(there))), f"{np.median(seconds):.1f}"]))
     lines.sort(key=lambda line: -line[0])
     head = ["strategy", *(TITLES[r.dataset].split(",")[0] for r in found), "mean", "seconds a round"]
     return markdown(head, [cells for _, cells in lines])
@@ -182,7 +182,7 @@ def wide(found: Sequence[Results]) -> str:
     lines: dict[str, list[str]] = {}
     for at, results in enumerate(found):
         for row in results.wide[1:]:
-            seconds = np.mean([page.seconds(line) for run in row.runs for line in run.rounds])
+            seconds = np.median([page.seconds(line) for run in row.runs for line in run.rounds])
             cells = lines.setdefault(name_of(row), ["–"] * (3 * len(found)))
             final = np.mean([ev.final_metric(curve) for curve in row.curves])
             cells[3 * at : 3 * at + 3] = [points(float(row.gaps.mean())), f"{final:.3f}", f"{seconds:.1f}"]

@@ -150,13 +150,12 @@ class Asking:
     def _committees(self, round_: int, fit: Fit) -> Iterator[Committee]:
         """Groups of models that are compared, beside the fitted one."""
         assert fit.model is not None
-        labelled = self.pool.labelled(fit.answers)
         return self.sampler.committees(
             Fitted(
                 fit.model,
-                labelled,
+                fit.labelled,
                 seed=lambda purpose: derived_seed(self.config.loop.seed, round_, f"sampler-{purpose}"),
-                another=partial(self.fitter.another, labelled),
-                snapshots=partial(self.fitter.snapshots, labelled),
+                another=partial(self.fitter.another, fit.labelled),
+                snapshots=partial(self.fitter.snapshots, fit.labelled),
             )
         )

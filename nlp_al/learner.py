@@ -168,8 +168,9 @@ class ActiveLearner:
         if labelled and only_label is None:
             known = {example.id for example, _ in labelled}
             made = examples_of(self.made.get(round_, []), self.pool, known, self.task)
-            model = self.fitter.fit([*labelled, *made], round_, answers, self.store)
-        self.fit = Fit(model, only_label, answers)
+            labelled = [*labelled, *made]
+            model = self.fitter.fit(labelled, round_, answers, self.store)
+        self.fit = Fit(model, only_label, answers, labelled)
 
     def _record(self, batch: Sequence[Query], seconds: dict[str, float], seen: dict[str, Any]) -> None:
         answers = self.fit.answers

@@ -12,8 +12,10 @@ from nlp_al.config import Config
 from nlp_al.dataset import load_splits
 from nlp_al.errors import RunError, UserError
 from nlp_al.export import write_csv
+from nlp_al.made_labels import FILE as MADE_LABELS
+from nlp_al.made_labels import examples_of
 from nlp_al.pool import Example
-from nlp_al.run_files import run_config, run_json, run_pool
+from nlp_al.run_files import run_config, run_json, run_lines, run_pool
 from nlp_al.scores import suggest
 from nlp_al.signals.collector import Scorer
 from nlp_al.signals.loading import load_tokenizer
@@ -79,8 +81,13 @@ def _model(config: Config, bench: Bench, run: Path, examples: list[Example]) -> 
             bench.task,
             config.training,
         )
-    labelled = run_pool(run, bench.splits["train"], bench.task).labelled()
+    pool = run_pool(run, bench.splits["train"], bench.task)
+    labelled = pool.labelled()
     if config.training.mode != "frozen" or bench.task.only_label([label for _, label in labelled]) or not labelled:
         raise RunError(f"{run} has no model yet: it needs a finished round, with labels of two classes.")
+    last = len(run_lines(run, "metrics.jsonl")) - 1
+    made = [line["labels"] for line in run_lines(run, MADE_LABELS) if line["round"] == last]
+    known = {example.id for example, _ in labelled}
+    labelled += examples_of(made[-1] if made else [], pool, known, bench.task)
     bench.encoder.encode([*(example for example, _ in labelled), *examples])
     return fit_head(bench.encoder, bench.task, labelled)

@@ -27,12 +27,14 @@ Labelled = Sequence[tuple[Example, Any]]
 class Fit:
     """What a round has learnt.
 
-    model: None while all labels are of one class, `only_label`, or there are none. answers: how many it was fitted to.
+    model: None while all labels are of one class, `only_label`, or there are none. answers: how many were known then.
+    labelled: what it was fitted to.
     """
 
     model: Scorer | None = None
     only_label: Any = None
     answers: int = 0
+    labelled: Labelled = ()
 
 
 class Fitter:

@@ -12,11 +12,13 @@ from nlp_al.errors import UserError
 from nlp_al.learner import ActiveLearner
 from nlp_al.made_labels import examples_of, make_labels
 from nlp_al.pool import Example
+from nlp_al.predict import predict_rows
 from nlp_al.signals import Signals
 from nlp_al.strategies import make_strategy
 from nlp_al.tasks import make_task
 from nlp_al.testing import check_strategy, synthetic_signals
 from nlp_al.training.fit import Fitter
+from nlp_al.training.frozen import fit_head
 
 
 def seeded(seed: int) -> torch.Generator:
@@ -222,3 +224,32 @@ def test_the_label_of_a_ranking_is_its_first_option() -> None:
 def test_it_does_not_begin_a_run(tmp_path, model):
     with pytest.raises(UserError, match=r"initial\.strategy is 'ceal', which needs a fitted model"):
         read_config(values_of(tmp_path, model, some_rows(20), initial={"strategy": "ceal"}), tmp_path)
+
+
+def test_whoever_fits_again_takes_the_made_labels_too(tmp_path, model, monkeypatch):
+    """Members of a committee, and the head that answers for a run without a final model."""
+    asked = {"name": "ceal", "base": "bald", "threshold": 2.0, "most": 15}
+    members = []
+    real = Fitter.another
+
+    def another(self, labelled, seed):
+        members.append({example.id for example, _ in labelled})
+        return real(self, labelled, seed)
+
+    monkeypatch.setattr(Fitter, "another", another)
+    training = {"mode": "full", "final": "none", "min_steps": 0, "num_train_epochs": 1.0}
+    *_, given = run(tmp_path / "full", model, some_rows(40), strategy=asked, training=training, sampler="ensemble")
+    fitted = [{name for name, _ in labels} for _, labels in given]
+    assert members
+    assert all(member in fitted for member in members)
+
+    *_, given = run(tmp_path / "frozen", model, some_rows(60), strategy={"name": "ceal", "threshold": 2.0, "most": 15})
+    heads = []
+
+    def noted(encoder, task, labelled):
+        heads.append({(example.id, str(label)) for example, label in labelled})
+        return fit_head(encoder, task, labelled)
+
+    monkeypatch.setattr("nlp_al.predict.fit_head", noted)
+    predict_rows(tmp_path / "frozen" / "run", None, tmp_path / "out.csv", 0.0)
+    assert heads == [{(name, str(label)) for name, label in given[-1][1]}]

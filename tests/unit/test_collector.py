@@ -180,7 +180,7 @@ def test_rows_go_round_while_few_are_held_and_every_process_has_a_batch():
         for least, sizes in ((1, [2, 2, 2, 2, 2]), (4, [4, 4, 2])):
             waves = list(_waves(batches, least))
             assert [len(wave) for wave in waves] == sizes
-            assert sum(waves, []) == batches
+            assert [batch for wave in waves for batch in wave] == batches
         assert [len(wave) for wave in _waves([[0] * 100, [1] * 100], 1)] == [1, 1]
     assert list(_waves([], 2)) == []
 

@@ -10,6 +10,7 @@ from nlp_al.errors import UserError
 from nlp_al.strategies.abstaining import NeuralCal
 from nlp_al.strategies.adversarial import AdvBim, AdvDeepfool
 from nlp_al.strategies.balanced import ClassBalanced
+from nlp_al.strategies.balanced_entropy import BalEnt
 from nlp_al.strategies.base import Selection, Strategy
 from nlp_al.strategies.batchbald import BatchBald
 from nlp_al.strategies.ceal import Ceal
@@ -63,6 +64,7 @@ STRATEGIES: dict[str, type[Strategy]] = {
     "qbc_ve": QbcVe,
     "qbc_kl": QbcKl,
     "margin_ensemble": MarginEnsemble,
+    "balent": BalEnt,
     "laplace": Laplace,
     "seq_least_confidence": SequenceLeastConfidence,
     "mnlp": Mnlp,

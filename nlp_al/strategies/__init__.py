@@ -40,6 +40,7 @@ from nlp_al.strategies.sequence import (
 )
 from nlp_al.strategies.stochastic import Power, PowerBald, Softmax, SoftmaxBald, Softrank, SoftrankBald
 from nlp_al.strategies.submodular import FacilityLocation, GraphCut, ProbCover
+from nlp_al.strategies.suggestive import SuggestiveAnnotation
 from nlp_al.strategies.surprisal import Alps
 from nlp_al.strategies.uncertainty import Entropy, LeastConfidence, Margin
 from nlp_al.values import convert, suggest
@@ -65,6 +66,7 @@ STRATEGIES: dict[str, type[Strategy]] = {
     "qbc_kl": QbcKl,
     "margin_ensemble": MarginEnsemble,
     "balent": BalEnt,
+    "suggestive_annotation": SuggestiveAnnotation,
     "laplace": Laplace,
     "seq_least_confidence": SequenceLeastConfidence,
     "mnlp": Mnlp,

@@ -113,7 +113,8 @@ class Asking:
         words = torch.tensor([float(example.words) for example in examples])
         askable = torch.tensor([self.task.askable(example) for example in examples], dtype=torch.bool)
         cost = words if self.config.loop.unit == "words" else None
-        bare = Signals(count=len(examples), cost=cost, askable=None if askable.all() else askable)
+        can_ask = None if askable.all() else askable
+        bare = Signals(count=len(examples), round=round_, cost=cost, askable=can_ask)
         labelled = [example for example, _ in self.pool.labelled()]
         return View(examples, labelled, bare, partial(self._collect, round_, fit), in_shards)
 

@@ -188,7 +188,7 @@ class Config:
     )
     sampler: Sampler = about(
         "where the members of a committee come from, for strategies that compare some: a name, or {name: ..., "
-        "parameters, below}; left out: mc_dropout, or heads in frozen mode",
+        "parameters, below}; left out: the one that the strategy asks for, else mc_dropout, or heads in frozen mode",
         Sampler(""),
     )
     loop: Loop = about("", Loop())
@@ -227,17 +227,18 @@ def read_config(values: dict[str, Any], base: Path) -> Config:
         raise UserError(f"labels is given, but {task.name} has no fixed labels; leave it out.")
     training = _training(values.get("training", {}))
     loop = build(Loop, values.get("loop"), "loop")
+    stages = _stages(values.get("strategy", NAMES["strategy"]), loop)
     config = Config(
         **plain,
         task_options=asdict(task.options),
         labels=_labels(values.get("labels"), task.fewest),
         dataset=read_dataset(values["dataset"], {"id", *task.columns}, task.several),
         initial=_stage(values.get("initial", NAMES["initial"]), "initial"),
-        strategy=_stages(values.get("strategy", NAMES["strategy"]), loop),
+        strategy=stages,
         loop=loop,
         stop=_stop(values.get("stop")),
         training=training,
-        sampler=_sampler(values.get("sampler"), training.mode),
+        sampler=_sampler(values.get("sampler"), _wanted_sampler(stages) or usual_sampler(training.mode)),
         annotator=Annotator(*_named(values.get("annotator", NAMES["annotator"]), "annotator")),
         push_to_hub=build(PushToHub, values.get("push_to_hub"), "push_to_hub"),
     )
@@ -262,8 +263,7 @@ def read_config(values: dict[str, Any], base: Path) -> Config:
 def _check_strategies(config: Config) -> None:
     """Each strategy serves the task, the first one needs no model, and no stage starves the next."""
     shape = make_task(config.task, config.task_options).shape
-    stages = [("strategy" if len(config.strategy) == 1 else f"strategy[{i}]", s) for i, s in enumerate(config.strategy)]
-    for key, stage in (("initial", config.initial), *stages):
+    for key, stage in (("initial", config.initial), *_keyed(config.strategy)):
         strategy = _strategy(key, stage)
         if shape not in strategy.shapes:
             raise UserError(f"{key} is {stage.name!r}, which does not serve the task {config.task}.")
@@ -283,6 +283,13 @@ def _check_strategies(config: Config) -> None:
 def _check_sampler(config: Config) -> None:
     """It makes sense with this way of training."""
     sampler, training = config.sampler, config.training
+    for key, stage in _keyed(config.strategy):
+        wanted = _strategy(key, stage).sampler
+        if wanted and wanted != sampler.name:
+            raise UserError(
+                f"sampler is {sampler.name!r}, but strategy {stage.name} is about the members of {wanted!r}; take it, "
+                "or leave sampler out."
+            )
     why = make_sampler(sampler.name, sampler.parameters).refusal(training)
     if why is not None:
         others = [name for name, kind in SAMPLERS.items() if kind().refusal(training) is None]
@@ -328,6 +335,11 @@ def _has_validation(dataset: Dataset) -> bool | None:
     return False if parts else None
 
 
+def _keyed(stages: tuple[Stage, ...]) -> list[tuple[str, Stage]]:
+    """Each stage of a strategy with its key in the config."""
+    return [("strategy" if len(stages) == 1 else f"strategy[{at}]", stage) for at, stage in enumerate(stages)]
+
+
 def _strategy(key: str, stage: Stage) -> Strategy:
     try:
         kind = strategy_class(stage.name)
@@ -371,13 +383,18 @@ def _named(value: Any, key: str) -> tuple[str, dict[str, Any]]:
     return value[title], {str(k): v for k, v in value.items() if k != title}
 
 
-def _sampler(value: Any, mode: str) -> Sampler:
+def _sampler(value: Any, usual: str) -> Sampler:
     """The one that is named, or the usual one, whose parameters may be given without its name."""
     if value is None:
-        return Sampler(usual_sampler(mode))
+        return Sampler(usual)
     if isinstance(value, dict) and value.get("name") is None:
-        value = {**value, "name": usual_sampler(mode)}
+        value = {**value, "name": usual}
     return Sampler(*_named(value, "sampler"))
+
+
+def _wanted_sampler(stages: tuple[Stage, ...]) -> str:
+    """The sampler that the first of the strategies asks for that asks for any; empty where none does."""
+    return next(filter(None, (_strategy(key, stage).sampler for key, stage in _keyed(stages))), "")
 
 
 def _stages(value: Any, loop: Loop) -> tuple[Stage, ...]:

@@ -11,6 +11,7 @@ from nlp_al.samplers.dropout import McDropout
 from nlp_al.samplers.ensemble import Ensemble
 from nlp_al.samplers.heads import Heads
 from nlp_al.samplers.laplace import LaplaceSampler
+from nlp_al.samplers.layers import Layers
 from nlp_al.samplers.snapshots import SnapshotSampler
 from nlp_al.values import build, suggest
 
@@ -22,6 +23,7 @@ SAMPLERS: dict[str, type[Sampler]] = {
     "heads": Heads,
     "snapshots": SnapshotSampler,
     "laplace": LaplaceSampler,
+    "layers": Layers,
 }
 
 

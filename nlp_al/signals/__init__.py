@@ -87,7 +87,8 @@ class Signals:
     askable: bool[n], False where there is nothing to decide (absent: read off probs).
     transitions: float[O + 1, O], log-weights of going from one option to the next, the last row from the start of an
     example: 0 is allowed, minus infinity forbidden. outside: the column that says "nothing here", of no entity.
-    count: n, where no other field tells. labelled: the same record for the labelled examples.
+    count: n, where no other field tells. round: which batch is being chosen, counted from 1. labelled: the same record
+    for the labelled examples.
     shard: of a pool that several processes hold, which rows these are; all here is about those alone, but for `total`
     and `labelled`. All processes call `require` and `of_all` together.
 
@@ -115,6 +116,7 @@ class Signals:
     transitions: Tensor | None = None
     outside: int | None = None
     count: int | None = None
+    round: int | None = None
     labelled: Signals | None = None
     shard: Shard | None = None
 
@@ -360,7 +362,7 @@ class Signals:
         Of a pool that several processes hold, they are among this one's; `kept` takes from the whole.
         """
         taken: dict[str, Any] = {f.name: None for f in fields(self)}
-        taken.update(count=indices.numel(), labelled=self.labelled)
+        taken.update(count=indices.numel(), round=self.round, labelled=self.labelled)
         taken.update({name: getattr(self, name) for name in OPTIONAL})
         for name in PER_EXAMPLE:
             if (value := getattr(self, name)) is not None:

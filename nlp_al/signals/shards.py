@@ -66,4 +66,4 @@ def kept(signals: Signals, positions: Tensor) -> Signals:
     places[positions[held] - shard.start] = held
     share = Share(len(positions), shard.peers)
     share.deal(places.tolist(), signals)
-    return replace(share.signals(), labelled=signals.labelled)
+    return replace(share.signals(), round=signals.round, labelled=signals.labelled)

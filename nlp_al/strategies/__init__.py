@@ -17,6 +17,7 @@ from nlp_al.strategies.ceal import Ceal
 from nlp_al.strategies.clusters import ClusterMargin
 from nlp_al.strategies.contrastive import Cal
 from nlp_al.strategies.density import DensityWeighted, InfoDensity
+from nlp_al.strategies.depth import LayerQbc
 from nlp_al.strategies.determinantal import KDpp
 from nlp_al.strategies.disagreement import Bald, MarginEnsemble, MeanStd, QbcKl, QbcVe, VariationRatio
 from nlp_al.strategies.discriminative import Dal, Waal
@@ -65,6 +66,7 @@ STRATEGIES: dict[str, type[Strategy]] = {
     "qbc_ve": QbcVe,
     "qbc_kl": QbcKl,
     "margin_ensemble": MarginEnsemble,
+    "layer_qbc": LayerQbc,
     "balent": BalEnt,
     "suggestive_annotation": SuggestiveAnnotation,
     "laplace": Laplace,

@@ -47,6 +47,7 @@ class Strategy(ABC):
     sharded: `choose` works on the rows of one process where several hold the pool (`signals.shard`): all call it
     together, and get the same positions, with the scores of their own rows. Else one process holds the whole pool.
     scored: it gives each example a score, so that others may build on it. filters: it may give fewer than asked for.
+    sampler: the name of the one that its committee must come from; empty where any will do.
 
     `nlp_al.testing.check_strategy` says whether a new one keeps the promises that all of them make.
     """
@@ -61,6 +62,7 @@ class Strategy(ABC):
     sharded: ClassVar[bool] = False
     scored: ClassVar[bool] = False
     filters: ClassVar[bool] = False
+    sampler: ClassVar[str] = ""
 
     @property
     def needs_model(self) -> bool:

@@ -28,6 +28,7 @@ class Wrapper(Strategy):
             "group": "seeded" if inner.group == "seeded" else self.group,
             "nested": self.nested and inner.nested,
             "filters": self.filters or inner.filters,
+            "sampler": self.sampler or inner.sampler,
         }
         for name, value in about.items():
             object.__setattr__(self, name, value)

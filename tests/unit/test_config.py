@@ -283,7 +283,7 @@ def test_a_mistake_is_told(argv: str, told: str):
         ("--sampler {name: snapshots, start: 1}", "sampler.start is 1; it must be at least 0 and below 1."),
         (
             "--sampler mc_dropout --training.mode frozen",
-            "sampler is 'mc_dropout', but a head on frozen features has no dropout; take heads or laplace.",
+            "sampler is 'mc_dropout', but a head on frozen features has no dropout; take heads or laplace or layers.",
         ),
         (
             "--sampler ensemble --training.mode frozen",
@@ -300,7 +300,7 @@ def test_a_mistake_is_told(argv: str, told: str):
         (
             "--sampler snapshots --training.lr_scheduler_type constant",
             "sampler is 'snapshots', but it sets the learning rate itself, and training.lr_scheduler_type is constant; "
-            "take mc_dropout or ensemble or heads or laplace.",
+            "take mc_dropout or ensemble or heads or laplace or layers.",
         ),
     ],
 )

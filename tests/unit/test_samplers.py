@@ -38,7 +38,7 @@ CASES = {
     "cross": ("response-selection", {"form": "cross-encoder"}, some_dialogues, ("context", "candidates", "label")),
 }
 QUICK = {"learning_rate": 1e-3, "num_train_epochs": 1.0}
-MODES = [("frozen", name) for name in ("heads", "laplace")] + [("full", name) for name in SAMPLERS]
+MODES = [("frozen", name) for name in ("heads", "laplace", "layers")] + [("full", name) for name in SAMPLERS]
 
 
 @pytest.fixture(scope="module")
@@ -241,7 +241,7 @@ def test_statistics_are_those_of_the_passes(name, mode, sampler, folder) -> None
     assert task.shape != "ranking" or passes.options.tolist() == plain.options.tolist()
 
 
-@pytest.mark.parametrize(("mode", "sampler"), [m for m in MODES if m[1] != "snapshots"])
+@pytest.mark.parametrize(("mode", "sampler"), [m for m in MODES if m[1] not in ("snapshots", "layers")])
 def test_the_same_seed_gives_the_same_members_and_another_others(mode, sampler, folder) -> None:
     _, pairs = case("single")
     first, again, other = (

@@ -44,6 +44,7 @@ from nlp_al.strategies.submodular import FacilityLocation, GraphCut, ProbCover
 from nlp_al.strategies.suggestive import SuggestiveAnnotation
 from nlp_al.strategies.surprisal import Alps
 from nlp_al.strategies.uncertainty import Entropy, LeastConfidence, Margin
+from nlp_al.strategies.uncertainty_map import McTokenMap
 from nlp_al.values import convert, suggest
 
 __all__ = ["STRATEGIES", "Selection", "Strategy", "all_strategies", "make_strategy", "strategy_class"]
@@ -68,6 +69,7 @@ STRATEGIES: dict[str, type[Strategy]] = {
     "margin_ensemble": MarginEnsemble,
     "layer_qbc": LayerQbc,
     "balent": BalEnt,
+    "mc_token_map": McTokenMap,
     "suggestive_annotation": SuggestiveAnnotation,
     "laplace": Laplace,
     "seq_least_confidence": SequenceLeastConfidence,

@@ -124,7 +124,7 @@ class Asking:
         """Fields of the fitted model; before there is one, the pretrained encoder's embeddings stand for its own."""
         from_encoder = needs & ({"pretrained"} if fit.model is not None else {"pretrained", "embeddings"})
         surprisals = needs & set(SURPRISALS)
-        fitted = needs - from_encoder - surprisals - {"targets"}
+        fitted = needs - from_encoder - surprisals - {"targets", "asked"}
         passes = generator_of(self.config.loop.seed, round_, "passes")
         bare = Signals(count=len(examples))
         made = own_rows(bare, peers()) if in_shards else bare if processes().is_main_process else None
@@ -137,6 +137,9 @@ class Asking:
             labels = self.pool.labels()
             said = targets(self.task, [(example, labels[example.id]) for example in examples])
             found |= {"targets": said.targets, "offsets": said.offsets}
+        if "asked" in needs:
+            rounds = {query.id: query.round for query in self.pool.queries}
+            found["asked"] = torch.tensor([rounds.get(example.id, 0) for example in examples], dtype=torch.int64)
         if from_encoder:
             self.encoder.encode(self.pool.examples)
             read = collect(FrozenModel(self.encoder, self.task), examples, {"embeddings"}, passes, in_shards)

@@ -150,6 +150,7 @@ def synthetic_signals(
         gradients=gradients,
         cost=between(1, 9) if cost else None,
         askable=decided,
+        asked=torch.arange(n) // 3,
         transitions=_TAGGING if shape == "sequence" else None,
         outside=0 if shape == "sequence" else None,
         labelled=synthetic_signals(shape, labelled, seed + 1, labelled=0) if labelled else None,

@@ -23,7 +23,7 @@ def spans_of(
         on = columns == before
     else:
         on = (transitions[-1, columns] == -torch.inf) & (transitions[before, columns] > -torch.inf)
-    on &= inside & inside.roll(1)
+    on &= inside
     on[offsets[:-1][offsets.diff() > 0]] = False
     starts = torch.nonzero(inside & ~on).flatten()
     breaks = torch.cat([torch.nonzero(~on).flatten(), torch.tensor([len(columns)])])

@@ -30,6 +30,7 @@ _FORMS: dict[str, tuple[int, torch.dtype | None]] = {
     # Words are counted exactly, and the sum of a batch must be what the budget says.
     "cost": (1, torch.float64),
     "askable": (1, torch.bool),
+    "asked": (1, torch.int64),
     "transitions": (2, None),
     "passes": (3, None),
     "targets": (1, torch.int64),
@@ -41,7 +42,7 @@ _FORMS: dict[str, tuple[int, torch.dtype | None]] = {
 }
 SURPRISALS = ("surprisal", "masked_surprisal", "mlm_entropy", "masked_mlm_entropy")
 """What a pretrained masked language model finds surprising."""
-PER_EXAMPLE = ("embeddings", "pretrained", *SURPRISALS, "cost", "askable")
+PER_EXAMPLE = ("embeddings", "pretrained", *SURPRISALS, "cost", "askable", "asked")
 SCORES = "scores."
 """What a need begins with that is one of the scores."""
 OPTIONAL = frozenset({"transitions", "outside"})
@@ -85,6 +86,7 @@ class Signals:
     the need is `scores.x`; parameters of the pass are part of it (`nlp_al.strategies.scored.need`).
     cost: float[n], what asking costs (absent: one record each, and sizes count records).
     askable: bool[n], False where there is nothing to decide (absent: read off probs).
+    asked: int64[n], of labelled examples alone: the round in which they were asked about, 0 for the initial set.
     transitions: float[O + 1, O], log-weights of going from one option to the next, the last row from the start of an
     example: 0 is allowed, minus infinity forbidden. outside: the column that says "nothing here", of no entity.
     count: n, where no other field tells. round: which batch is being chosen, counted from 1. labelled: the same record
@@ -113,6 +115,7 @@ class Signals:
     gradients: Gradients | tuple[Tensor, Tensor, Tensor] | None = None
     cost: Tensor | None = None
     askable: Tensor | None = None
+    asked: Tensor | None = None
     transitions: Tensor | None = None
     outside: int | None = None
     count: int | None = None

@@ -23,6 +23,7 @@ from nlp_al.strategies.disagreement import Bald, MarginEnsemble, MeanStd, QbcKl,
 from nlp_al.strategies.discriminative import Dal, Waal
 from nlp_al.strategies.diversity import BertKM, Coreset, EmbeddingKMeans, LightweightCoreset, TypiClust
 from nlp_al.strategies.hybrid import Badge
+from nlp_al.strategies.instances import InstanceHybrid
 from nlp_al.strategies.laplace import Laplace
 from nlp_al.strategies.model_change import Bait, Egl, EglWord
 from nlp_al.strategies.neighbourhood import Seals
@@ -69,6 +70,7 @@ STRATEGIES: dict[str, type[Strategy]] = {
     "margin_ensemble": MarginEnsemble,
     "layer_qbc": LayerQbc,
     "balent": BalEnt,
+    "instance_hybrid": InstanceHybrid,
     "mc_token_map": McTokenMap,
     "suggestive_annotation": SuggestiveAnnotation,
     "laplace": Laplace,

@@ -293,6 +293,8 @@ def _check_sampler(config: Config) -> None:
     why = make_sampler(sampler.name, sampler.parameters).refusal(training)
     if why is not None:
         others = [name for name, kind in SAMPLERS.items() if kind().refusal(training) is None]
+        if asking := [stage.name for key, stage in _keyed(config.strategy) if _strategy(key, stage).sampler]:
+            raise UserError(f"strategy {asking[0]} needs the sampler {sampler.name!r}, but {why}.")
         listed = " or ".join(name for name in others if name != sampler.name)
         raise UserError(f"sampler is {sampler.name!r}, but {why}; take {listed}.")
 

@@ -44,6 +44,7 @@ from nlp_al.strategies.stochastic import Power, PowerBald, Softmax, SoftmaxBald,
 from nlp_al.strategies.submodular import FacilityLocation, GraphCut, ProbCover
 from nlp_al.strategies.suggestive import SuggestiveAnnotation
 from nlp_al.strategies.surprisal import Alps
+from nlp_al.strategies.trajectory import Snapshot
 from nlp_al.strategies.uncertainty import Entropy, LeastConfidence, Margin
 from nlp_al.strategies.uncertainty_map import McTokenMap
 from nlp_al.values import convert, suggest
@@ -69,6 +70,7 @@ STRATEGIES: dict[str, type[Strategy]] = {
     "qbc_kl": QbcKl,
     "margin_ensemble": MarginEnsemble,
     "layer_qbc": LayerQbc,
+    "snapshot": Snapshot,
     "balent": BalEnt,
     "instance_hybrid": InstanceHybrid,
     "mc_token_map": McTokenMap,

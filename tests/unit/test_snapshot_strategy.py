@@ -1,0 +1,104 @@
+"""What snapshots of one fit differ on, and how such a run is set up."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from helpers import read_lines, some_rows, tiny_model, values_of
+
+from nlp_al.config import read_config
+from nlp_al.decisions import Decisions
+from nlp_al.errors import UserError
+from nlp_al.learner import ActiveLearner
+from nlp_al.signals import Signals
+from nlp_al.signals.sampled import statistics
+from nlp_al.strategies import make_strategy
+from nlp_al.testing import check_strategy, synthetic_signals
+
+OTHERS = {"vote": "variation_ratio", "bald": "bald", "margin": "margin_ensemble"}
+
+
+def scores(signals: Signals, name: str = "snapshot", **parameters: object) -> list[float]:
+    found = make_strategy(name, **parameters).select(signals, 1, torch.Generator()).scores
+    assert found is not None
+    return found.tolist()
+
+
+def test_five_votes() -> None:
+    """a, a, a, b, c: three of five for the most voted, .4 for others."""
+    votes = torch.nn.functional.one_hot(torch.tensor([0, 0, 0, 1, 2]), 3).double()[:, None]
+    assert scores(Signals(passes=0.7 * votes + 0.1)) == pytest.approx([0.4])
+
+
+def test_the_entropy_of_the_mean() -> None:
+    """(.9, .1) and (.7, .3): of (.8, .2) .500402; with two of three options over ln 2."""
+    passes = torch.tensor([[[0.9, 0.1]], [[0.7, 0.3]]]).double()
+    assert scores(Signals(passes=passes), kind="mean_entropy") == pytest.approx([0.500402], abs=1e-6)
+    wide = torch.cat([passes, torch.full((2, 1, 1), 5.0).double()], 2)
+    found = scores(Signals(passes=wide, options=torch.tensor([2])), kind="mean_entropy")
+    assert found == pytest.approx([0.721928], abs=1e-6)
+
+
+@pytest.mark.parametrize("kind", OTHERS)
+@pytest.mark.parametrize("shape", ["single", "multi", "sequence", "ranking"])
+def test_each_kind_is_the_score_of_that_name(kind: str, shape: str) -> None:
+    signals = synthetic_signals(shape)
+    assert scores(signals, kind=kind) == scores(signals, OTHERS[kind])
+
+
+def test_sums_of_snapshots_that_come_and_go_are_those_of_all_together() -> None:
+    passes = torch.rand(5, 40, 6, generator=torch.Generator().manual_seed(0), dtype=torch.float64).softmax(2)
+    offsets = torch.arange(41)
+    kept = statistics(Decisions(member, offsets) for member in passes)
+    logs = torch.special.entr(passes).sum(2).mean(0)
+    torch.testing.assert_close(kept.mean, passes.mean(0), rtol=0, atol=1e-12)
+    torch.testing.assert_close(kept.entropy, logs, rtol=0, atol=1e-12)
+    votes = torch.nn.functional.one_hot(passes.argmax(2), 6).sum(0)
+    assert kept.votes.tolist() == votes.tolist()
+    for kind in (*OTHERS, "mean_entropy"):
+        torch.testing.assert_close(
+            torch.tensor(scores(Signals(sampled=kept), kind=kind)),
+            torch.tensor(scores(Signals(passes=passes), kind=kind)),
+        )
+
+
+@pytest.mark.parametrize("kind", ["vote", "bald"])
+def test_one_snapshot_says_nothing_and_the_choice_says_so(kind: str) -> None:
+    signals = Signals(passes=torch.rand(1, 5, 3).softmax(2))
+    found = make_strategy("snapshot", kind=kind).select(signals, 2, torch.Generator())
+    assert found.scores is not None
+    assert found.scores.tolist() == [0.0] * 5
+    assert found.note == "one snapshot has nothing to be compared with"
+
+
+@pytest.mark.parametrize("parameters", [{"kind": "mean_entropy"}, {"kind": "margin", "agg": "max"}])
+def test_its_parameters_do_not_break_it(parameters: dict) -> None:
+    check_strategy(make_strategy("snapshot", **parameters), seed=1)
+
+
+def values(tmp_path: Path, **more: object) -> dict:
+    made = values_of(tmp_path, tiny_model(tmp_path / "weights"), some_rows(60), test=0)
+    training = {"num_train_epochs": 3, "use_cpu": True, "mode": "full"}
+    loop = {"initial": 12, "batch": 5, "rounds": 2}
+    return {
+        **made,
+        "strategy": "snapshot",
+        "training": training,
+        "loop": loop,
+        **more,
+        "run_dir": str(tmp_path / "run"),
+    }
+
+
+def test_a_run_takes_snapshots_and_asks_by_them(tmp_path) -> None:
+    config = read_config(values(tmp_path, sampler={"passes": 3}), tmp_path)
+    assert (config.sampler.name, config.sampler.parameters) == ("snapshots", {"passes": 3})
+    ActiveLearner(config).run()
+    asked = read_lines(tmp_path / "run" / "queries.jsonl")
+    assert [line["strategy"] for line in asked] == ["initial"] * 12 + ["snapshot"] * 10
+    assert {line["score"] for line in asked[12:]} <= {0.0, 1 - 2 / 3, 2 / 3}
+
+
+def test_a_head_on_frozen_features_has_no_way_to_look_at(tmp_path) -> None:
+    with pytest.raises(UserError, match="strategy snapshot needs the sampler 'snapshots', but a head is fitted to its"):
+        read_config(values(tmp_path, training={"mode": "frozen"}), tmp_path)

@@ -19,11 +19,13 @@ from nlp_al.progress import Progress
 from nlp_al.query import as_queries, choose_batch, ranked, strategies_of
 from nlp_al.samplers import Fitted, Sampler
 from nlp_al.seeds import derived_seed, generator_of
-from nlp_al.signals import OF_MEMBERS, SURPRISALS, Signals
-from nlp_al.signals.collector import Committee, collect, collect_members
+from nlp_al.signals import OF_MEMBERS, SCORES, SURPRISALS, Signals
+from nlp_al.signals.collector import Committee, Scorer, collect, collect_members
+from nlp_al.signals.first_stage import MARGIN, first_stage, margins
 from nlp_al.signals.shards import own_rows
 from nlp_al.signals.surprisal import Surprisal
 from nlp_al.signals.targets import targets
+from nlp_al.strategies.scored import parted
 from nlp_al.training.fit import Fit, Fitter
 from nlp_al.training.frozen import FrozenModel
 from nlp_al.view import View
@@ -58,6 +60,7 @@ class Asking:
         self.sampler = sampler
         self.progress = progress
         self._readers: dict[str, Surprisal] = {}
+        self._first: tuple[list[tuple[Example, Any]], Scorer] | None = None
 
     def choose(self, round_: int, fit: Fit, seconds: dict[str, float]) -> Asked:
         """What is asked in a round. seconds: to `score` and `select` is added what they took."""
@@ -123,7 +126,8 @@ class Asking:
         """Fields of the fitted model; before there is one, the pretrained encoder's embeddings stand for its own."""
         from_encoder = needs & ({"pretrained"} if fit.model is not None else {"pretrained", "embeddings"})
         surprisals = needs & set(SURPRISALS)
-        fitted = needs - from_encoder - surprisals - {"targets"}
+        fixed = {need for need in needs if need.startswith(SCORES) and parted(need)[0] == MARGIN}
+        fitted = needs - from_encoder - surprisals - fixed - {"targets"}
         passes = generator_of(self.config.loop.seed, round_, "passes")
         bare = Signals(count=len(examples))
         made = own_rows(bare, peers()) if in_shards else bare if processes().is_main_process else None
@@ -132,6 +136,11 @@ class Asking:
         elif fit.model is not None and fitted:
             made = collect(fit.model, examples, fitted, passes, in_shards)
         found: dict[str, Any] = {}
+        if fixed:
+            said = collect(self._first_model(fit), examples, {"probs"}, passes, in_shards)
+            if made is not None and said is not None:
+                own = {need.removeprefix(SCORES): margins(said, **parted(need)[1]) for need in fixed}
+                found["scores"] = {**(made.scores or {}), **own}
         if "targets" in needs:
             labels = self.pool.labels()
             said = targets(self.task, [(example, labels[example.id]) for example in examples])
@@ -146,6 +155,17 @@ class Asking:
             found[name] = self._readers[name].of(examples, self.config.loop.seed)
             self._readers[name].rest()
         return None if made is None else replace(made, **found)
+
+    def _first_model(self, fit: Fit) -> Scorer:
+        """The model of the first stage; that of this round where nothing else is labelled yet."""
+        labelled = first_stage(self.pool, self.task)
+        if self._first is None or self._first[0] != labelled:
+            assert fit.model is not None
+            same = labelled == self.pool.labelled(fit.answers)
+            if not same:
+                fit.model.rest()
+            self._first = labelled, fit.model if same else self.fitter.aside(labelled)
+        return self._first[1]
 
     def _committees(self, round_: int, fit: Fit) -> Iterator[Committee]:
         """Groups of models that are compared, beside the fitted one."""

@@ -32,6 +32,7 @@ from nlp_al.signals import (
     residual,
 )
 from nlp_al.signals.collector import SCORED
+from nlp_al.signals.first_stage import MARGIN
 from nlp_al.signals.sampled import Sampled, statistics
 from nlp_al.signals.shards import own_rows
 from nlp_al.strategies import Selection, Strategy, make_strategy
@@ -146,7 +147,7 @@ def synthetic_signals(
         embeddings=embeddings,
         pretrained=normal(n),
         **surprisals,
-        scores=_scores(SCORED, n, seed),
+        scores=_scores([*SCORED, MARGIN], n, seed),
         gradients=gradients,
         cost=between(1, 9) if cost else None,
         askable=decided,

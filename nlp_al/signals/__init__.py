@@ -81,8 +81,9 @@ class Signals:
     surprisal: float[n, T], a pretrained masked language model's losses of tokens that were drawn, 0 elsewhere;
     masked_surprisal: the same, those tokens having been masked. mlm_entropy, masked_mlm_entropy: likewise, of the
     entropies of what the model expects there.
-    scores: what passes with gradients say, float[n] by name, higher = ask first, minus infinity last. Of the name `x`
-    the need is `scores.x`; parameters of the pass are part of it (`nlp_al.strategies.scored.need`).
+    scores: what passes of their own say, with gradients or by another model, float[n] by name, higher = ask first,
+    minus infinity last. Of the name `x` the need is `scores.x`; parameters of the pass are part of it
+    (`nlp_al.strategies.scored.need`).
     cost: float[n], what asking costs (absent: one record each, and sizes count records).
     askable: bool[n], False where there is nothing to decide (absent: read off probs).
     transitions: float[O + 1, O], log-weights of going from one option to the next, the last row from the start of an

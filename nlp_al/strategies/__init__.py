@@ -40,6 +40,7 @@ from nlp_al.strategies.sequence import (
 from nlp_al.strategies.stochastic import Power, PowerBald, Softmax, SoftmaxBald, Softrank, SoftrankBald
 from nlp_al.strategies.submodular import FacilityLocation, GraphCut, ProbCover
 from nlp_al.strategies.surprisal import Alps
+from nlp_al.strategies.two_stage import TwoStageUs
 from nlp_al.strategies.uncertainty import Entropy, LeastConfidence, Margin
 from nlp_al.values import convert, suggest
 
@@ -100,6 +101,7 @@ STRATEGIES: dict[str, type[Strategy]] = {
     "seals": Seals,
     "neural_cal": NeuralCal,
     "ceal": Ceal,
+    "two_stage_us": TwoStageUs,
 }
 
 

@@ -22,6 +22,7 @@ from nlp_al.seeds import derived_seed, generator_of
 from nlp_al.signals import OF_MEMBERS, SCORES, SURPRISALS, Signals
 from nlp_al.signals.collector import Committee, Scorer, collect, collect_members
 from nlp_al.signals.first_stage import MARGIN, first_stage, margins
+from nlp_al.signals.merging import ordered
 from nlp_al.signals.shards import own_rows
 from nlp_al.signals.surprisal import Surprisal
 from nlp_al.signals.targets import targets
@@ -30,6 +31,8 @@ from nlp_al.training.fit import Fit, Fitter
 from nlp_al.training.frozen import FrozenModel
 from nlp_al.view import View
 
+FOLDS = 5
+"""Parts of the labelled set, each of which models of the others judge where there is no validation split."""
 FALLBACK = Stage("coreset")
 """Asks while there is no second class: what lies farthest from all that was seen is likeliest to be of another one."""
 
@@ -54,6 +57,7 @@ class Asking:
     ) -> None:
         self.config = config
         self.task = bench.task
+        self.gold = bench.gold("validation")
         self.encoder = bench.encoder
         self.pool = pool
         self.fitter = fitter
@@ -118,7 +122,8 @@ class Asking:
         cost = words if self.config.loop.unit == "words" else None
         bare = Signals(count=len(examples), cost=cost, askable=None if askable.all() else askable)
         labelled = [example for example, _ in self.pool.labelled()]
-        return View(examples, labelled, bare, partial(self._collect, round_, fit), in_shards)
+        about = partial(self._collect, round_, fit), in_shards, partial(self._validate, round_, fit)
+        return View(examples, labelled, bare, *about)
 
     def _collect(
         self, round_: int, fit: Fit, examples: Sequence[Example], needs: set[str], in_shards: bool
@@ -143,8 +148,7 @@ class Asking:
                 found["scores"] = {**(made.scores or {}), **own}
         if "targets" in needs:
             labels = self.pool.labels()
-            said = targets(self.task, [(example, labels[example.id]) for example in examples])
-            found |= {"targets": said.targets, "offsets": said.offsets}
+            found |= self._targets([(example, labels[example.id]) for example in examples])
         if from_encoder:
             self.encoder.encode(self.pool.examples)
             read = collect(FrozenModel(self.encoder, self.task), examples, {"embeddings"}, passes, in_shards)
@@ -155,6 +159,38 @@ class Asking:
             found[name] = self._readers[name].of(examples, self.config.loop.seed)
             self._readers[name].rest()
         return None if made is None else replace(made, **found)
+
+    def _targets(self, labelled: Sequence[tuple[Example, Any]]) -> dict[str, Any]:
+        said = targets(self.task, labelled)
+        return {"targets": said.targets, "offsets": said.offsets}
+
+    def _validate(self, round_: int, fit: Fit, needs: set[str]) -> Signals | None:
+        """Fields of the validation split; where there is none, of the labelled set, with what parts of it say of it."""
+        labelled = self.gold or self.pool.labelled()
+        if not labelled:
+            return None
+        made = self._collect(round_, fit, [example for example, _ in labelled], needs - {"targets"}, False)
+        found = self._targets(labelled) if "targets" in needs else {}
+        if "probs" in needs and not self.gold and fit.model is not None:
+            fit.model.rest()
+            unseen = self._crossed(round_, labelled)
+            found |= {} if unseen is None else {"probs": unseen.probs}
+        return None if made is None else replace(made, **found)
+
+    def _crossed(self, round_: int, labelled: Sequence[tuple[Example, Any]]) -> Signals | None:
+        """probs of labelled examples, a fifth at a time, by a model of the rest; none where that has a single class."""
+        passes, found = generator_of(self.config.loop.seed, round_, "passes"), []
+        for fold in range(min(FOLDS, len(labelled))):
+            members = list(range(fold, len(labelled), FOLDS))
+            rest = [pair for at, pair in enumerate(labelled) if at % FOLDS != fold]
+            if self.task.only_label([label for _, label in rest]) is not None or not rest:
+                return None
+            model = self.fitter.aside(rest)
+            said = collect(model, [labelled[at][0] for at in members], {"probs"}, passes)
+            model.rest()
+            if said is not None:
+                found.append((members, said))
+        return ordered(found) if found else None
 
     def _first_model(self, fit: Fit) -> Scorer:
         """The model of the first stage; that of this round where nothing else is labelled yet."""

@@ -20,6 +20,7 @@ from nlp_al.strategies.determinantal import KDpp
 from nlp_al.strategies.disagreement import Bald, MarginEnsemble, MeanStd, QbcKl, QbcVe, VariationRatio
 from nlp_al.strategies.discriminative import Dal, Waal
 from nlp_al.strategies.diversity import BertKM, Coreset, EmbeddingKMeans, LightweightCoreset, TypiClust
+from nlp_al.strategies.fisher_kernel import FisherKernel
 from nlp_al.strategies.hybrid import Badge
 from nlp_al.strategies.laplace import Laplace
 from nlp_al.strategies.model_change import Bait, Egl, EglWord
@@ -102,6 +103,7 @@ STRATEGIES: dict[str, type[Strategy]] = {
     "neural_cal": NeuralCal,
     "ceal": Ceal,
     "two_stage_us": TwoStageUs,
+    "fisher_kernel": FisherKernel,
 }
 
 

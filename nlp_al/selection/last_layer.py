@@ -71,7 +71,7 @@ def residuals(decisions: Decisions, factors: Factors, weights: Tensor) -> Tensor
     found = weights.sum(1, keepdim=True) * probs - weights
     if decisions.options is not None:
         return found[torch.arange(found.shape[1]) < offsets.diff()[:, None]][:, None]
-    return found if _softmax(decisions, factors) else found[:, 0].reshape(len(h), -1)
+    return found if _softmax(decisions, factors) else found[:, 0].reshape(len(h), factors[0].shape[1])
 
 
 def information(decisions: Decisions, factors: Factors, traced: bool = False) -> Information:

@@ -22,6 +22,7 @@ from nlp_al.strategies.discriminative import Dal, Waal
 from nlp_al.strategies.diversity import BertKM, Coreset, EmbeddingKMeans, LightweightCoreset, TypiClust
 from nlp_al.strategies.fisher_kernel import FisherKernel
 from nlp_al.strategies.hybrid import Badge
+from nlp_al.strategies.influence import Isal
 from nlp_al.strategies.laplace import Laplace
 from nlp_al.strategies.model_change import Bait, Egl, EglWord
 from nlp_al.strategies.neighbourhood import Seals
@@ -104,6 +105,7 @@ STRATEGIES: dict[str, type[Strategy]] = {
     "ceal": Ceal,
     "two_stage_us": TwoStageUs,
     "fisher_kernel": FisherKernel,
+    "isal": Isal,
 }
 
 

@@ -32,6 +32,7 @@ from nlp_al.signals import (
     residual,
 )
 from nlp_al.signals.collector import SCORED
+from nlp_al.signals.first_stage import MARGIN
 from nlp_al.signals.sampled import Sampled, statistics
 from nlp_al.signals.shards import own_rows
 from nlp_al.strategies import Selection, Strategy, make_strategy
@@ -81,7 +82,7 @@ def check_strategy(strategy: str | type[Strategy] | Strategy, shapes: tuple[str,
 def synthetic_signals(
     shape: str, n: int = _POOL, seed: int = 0, *, labelled: int = _LABELLED, undecided: int = 0, cost: bool = False
 ) -> Signals:
-    """Random signals of n examples with every field there is, and as many labelled ones.
+    """Random signals of n examples with every field there is, and of `labelled` others in each other role.
 
     shape: `single` (a decision over 4 options), `multi` (3 decisions yes or no), `sequence` (1 to 6 decisions over 4
     options, of which column 0 is outside and some transitions are forbidden) or `ranking` (a decision over 2 to 5).
@@ -146,7 +147,7 @@ def synthetic_signals(
         embeddings=embeddings,
         pretrained=normal(n),
         **surprisals,
-        scores=_scores(SCORED, n, seed),
+        scores=_scores([*SCORED, MARGIN], n, seed),
         gradients=gradients,
         cost=between(1, 9) if cost else None,
         askable=decided,
@@ -154,6 +155,7 @@ def synthetic_signals(
         transitions=_TAGGING if shape == "sequence" else None,
         outside=0 if shape == "sequence" else None,
         labelled=synthetic_signals(shape, labelled, seed + 1, labelled=0) if labelled else None,
+        validation=synthetic_signals(shape, labelled, seed + 5, labelled=0) if labelled else None,
     )
 
 
@@ -222,7 +224,9 @@ class _Check:
         with_parameters = [need.removeprefix(SCORES) for need in self.strategy.needs if need.startswith(SCORES)]
         made = replace(made, scores={**(made.scores or {}), **_scores(with_parameters, n, self.seed)})
         known = made.labelled and _only(made.labelled, self.strategy.needs_labelled, {"count"})
-        return replace(_only(made, self.strategy.needs, {"count", "askable", "cost"}), labelled=known)
+        unseen = made.validation and _only(made.validation, self.strategy.needs_validation, {"count"})
+        mine = _only(made, self.strategy.needs, {"count", "askable", "cost"})
+        return replace(mine, labelled=known, validation=unseen)
 
     def pick(self, promise: str, signals: Signals, size: float) -> Selection:
         """What the strategy selects, once it is known to be distinct positions in the pool."""
@@ -351,11 +355,17 @@ class _Check:
             self.picked("I6", replace(_without(signals, need), cost=None), 5)
         for name, unfit in _spoilt(signals, self.strategy.needs | {"cost"}):
             self.refused(name, "NaN or infinite", unfit)
-        assert signals.labelled is not None
-        for need in sorted(self.strategy.needs_labelled):
-            self.refused(need, "missing from labelled", replace(signals, labelled=_without(signals.labelled, need)))
-        for name, unfit in _spoilt(signals.labelled, self.strategy.needs_labelled):
-            self.refused(name, "NaN or infinite in labelled", replace(signals, labelled=unfit))
+        for role, needs in (
+            ("labelled", self.strategy.needs_labelled),
+            ("validation", self.strategy.needs_validation),
+        ):
+            others: Any = getattr(signals, role)
+            for need in sorted(needs):
+                lacking: dict[str, Any] = {role: _without(others, need)}
+                self.refused(need, f"missing from {role}", replace(signals, **lacking))
+            for name, unfit in _spoilt(others, needs):
+                spoilt: dict[str, Any] = {role: unfit}
+                self.refused(name, f"NaN or infinite in {role}", replace(signals, **spoilt))
 
     def refused(self, name: str, what: str, signals: Signals) -> None:
         try:
@@ -384,7 +394,11 @@ class _Check:
         signals = self.pool()
         twice = signals.take(torch.arange(_POOL).repeat(2))
         copies = synthetic_signals(self.shape, _POOL, self.seed)
-        known = replace(signals, labelled=_only(copies, self.strategy.needs_labelled, {"count"}))
+        known = replace(
+            signals,
+            labelled=_only(copies, self.strategy.needs_labelled, {"count"}),
+            validation=_only(copies, self.strategy.needs_validation, {"count"}),
+        )
         zeros: dict[str, Any] = {
             name: torch.zeros_like(value)
             for name in ("embeddings", "pretrained", *SURPRISALS)
@@ -570,6 +584,7 @@ def _same(one: Signals, other: Signals) -> bool:
 
 def _tensors(signals: Signals) -> list[Tensor]:
     values = [getattr(signals, f.name) for f in fields(signals)]
-    inside = _tensors(signals.labelled) if signals.labelled is not None else []
+    roles = [role for role in (signals.labelled, signals.validation) if role is not None]
+    inside = [tensor for role in roles for tensor in _tensors(role)]
     sampled = [*(signals.sampled or ())[:4], *(signals.scores or {}).values()]
     return [v for v in values if isinstance(v, Tensor)] + list(signals.gradients or ()) + sampled + inside

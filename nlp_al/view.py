@@ -21,6 +21,8 @@ Collect = Callable[[Sequence[Example], set[str], bool], Signals | None]
 
 All call it together.
 """
+Validate = Callable[[set[str]], Signals | None]
+"""The named fields of the validation split, on the main process; None on the others. All call it together."""
 
 
 class View:
@@ -33,7 +35,13 @@ class View:
     """
 
     def __init__(
-        self, examples: Sequence[Example], labelled: Sequence[Example], bare: Signals, collect: Collect, in_shards: bool
+        self,
+        examples: Sequence[Example],
+        labelled: Sequence[Example],
+        bare: Signals,
+        collect: Collect,
+        in_shards: bool,
+        validate: Validate = lambda needs: None,
     ) -> None:
         self.positions = torch.arange(len(examples))
         self.bare = bare
@@ -41,12 +49,15 @@ class View:
         self._examples = examples
         self._labelled = labelled
         self._collect = collect
+        self._validate = validate
         self._made: set[str] = set()
         self._made_labelled: set[str] = set()
+        self._made_validation: set[str] = set()
         self._in_shards = in_shards
         holds = in_shards or processes().is_main_process
         self._signals = (own_rows(bare, peers()) if in_shards else bare) if holds else None
         self._known = Signals(count=len(labelled)) if holds else None
+        self._unseen: Signals | None = None
 
     def __len__(self) -> int:
         return len(self.positions)
@@ -59,8 +70,15 @@ class View:
         known = self._fresh(self._labelled, set(strategy.needs_labelled), self._made_labelled, False)
         self._signals = _with(self._signals, fresh)
         self._known = _with(self._known, shared(known) if self._in_shards else known)
+        if missing := set(strategy.needs_validation) - self._made_validation:
+            self._made_validation |= missing
+            said = self._validate(missing)
+            said = shared(said) if self._in_shards else said
+            self._unseen = said if self._unseen is None else _with(self._unseen, said)
         self.seconds += time.perf_counter() - start
-        return None if self._signals is None else replace(self._signals, labelled=self._known)
+        if self._signals is None:
+            return None
+        return replace(self._signals, labelled=self._known, validation=self._unseen)
 
     def keep(self, chosen: Tensor) -> None:
         """Leaves only these of those that are left, given by their places among them, in the order of the pool."""

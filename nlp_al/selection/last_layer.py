@@ -61,6 +61,19 @@ def expected_length(decisions: Decisions, factors: Factors, squared: bool = Fals
     return segment_sum(found, decisions.offsets) * lengths
 
 
+def residuals(decisions: Decisions, factors: Factors, weights: Tensor) -> Tensor:
+    """r of Σ_c w_c ∇ℓ(x, c) = Σ_j r_j ⊗ h_j, float64[J, R], for float[M, O] weights of the options of each decision.
+
+    All weight on one option gives the gradient under that label. Several rows are summed.
+    """
+    _, h, offsets = factors
+    probs, weights = decisions.masked.double(), weights.double()
+    found = weights.sum(1, keepdim=True) * probs - weights
+    if decisions.options is not None:
+        return found[torch.arange(found.shape[1]) < offsets.diff()[:, None]][:, None]
+    return found if _softmax(decisions, factors) else found[:, 0].reshape(len(h), factors[0].shape[1])
+
+
 def information(decisions: Decisions, factors: Factors, traced: bool = False) -> Information:
     """Σ_c p_c ∇ℓ(x, c) ∇ℓ(x, c)ᵀ of the last layer; over several rows the mean of theirs.
 

@@ -82,17 +82,18 @@ class Signals:
     surprisal: float[n, T], a pretrained masked language model's losses of tokens that were drawn, 0 elsewhere;
     masked_surprisal: the same, those tokens having been masked. mlm_entropy, masked_mlm_entropy: likewise, of the
     entropies of what the model expects there.
-    scores: what passes with gradients say, float[n] by name, higher = ask first, minus infinity last. Of the name `x`
-    the need is `scores.x`; parameters of the pass are part of it (`nlp_al.strategies.scored.need`).
+    scores: what passes of their own say, with gradients or by another model, float[n] by name, higher = ask first,
+    minus infinity last. Of the name `x` the need is `scores.x`; parameters of the pass are part of it
+    (`nlp_al.strategies.scored.need`).
     cost: float[n], what asking costs (absent: one record each, and sizes count records).
     askable: bool[n], False where there is nothing to decide (absent: read off probs).
     asked: int64[n], of labelled examples alone: the round in which they were asked about, 0 for the initial set.
     transitions: float[O + 1, O], log-weights of going from one option to the next, the last row from the start of an
     example: 0 is allowed, minus infinity forbidden. outside: the column that says "nothing here", of no entity.
     count: n, where no other field tells. round: which batch is being chosen, counted from 1. labelled: the same record
-    for the labelled examples.
-    shard: of a pool that several processes hold, which rows these are; all here is about those alone, but for `total`
-    and `labelled`. All processes call `require` and `of_all` together.
+    for the labelled examples; validation: for those of the validation split.
+    shard: of a pool that several processes hold, which rows these are; all here is about those alone, but for `total`,
+    `labelled` and `validation`. All processes call `require` and `of_all` together.
 
     Raises:
         SignalError: a field has the wrong number of dimensions, fields disagree on n, offsets and options do not fit
@@ -121,6 +122,7 @@ class Signals:
     count: int | None = None
     round: int | None = None
     labelled: Signals | None = None
+    validation: Signals | None = None
     shard: Shard | None = None
 
     def __post_init__(self) -> None:
@@ -255,28 +257,32 @@ class Signals:
             return Decisions(decided, self.offsets, self.options).askable()
         return torch.ones(len(self), dtype=torch.bool)
 
-    def require(self, needs: Iterable[str], needs_labelled: Iterable[str] = ()) -> None:
-        """Every needed field is there and finite, here and in the labelled role where that holds any example.
+    def require(
+        self, needs: Iterable[str], needs_labelled: Iterable[str] = (), needs_validation: Iterable[str] = ()
+    ) -> None:
+        """Every needed field is there and finite, here and in the other roles where they hold any example.
 
         Raises:
-            SignalError: names the first field that is not, or whose width differs between the two roles; on every
+            SignalError: names the first field that is not, or whose width differs between the roles; on every
                 process, where it is so on any.
         """
-        wrong = self._unfit(set(needs), needs_labelled)
+        wrong = self._unfit(set(needs), {"labelled": needs_labelled, "validation": needs_validation})
         if self.shard is not None:
             wrong = self.shard.told(wrong)
         if wrong:
             raise SignalError(wrong)
 
-    def _unfit(self, needs: set[str], needs_labelled: Iterable[str]) -> str:
+    def _unfit(self, needs: set[str], of_roles: Mapping[str, Iterable[str]]) -> str:
         """What is wrong with the fields, in a sentence; empty where nothing is."""
         try:
-            self._check_fields(needs, needs_labelled)
+            self._check_fields(needs)
+            for role, wanted in of_roles.items():
+                self._check_role(role, wanted)
         except SignalError as error:
             return str(error)
         return ""
 
-    def _check_fields(self, needs: set[str], needs_labelled: Iterable[str]) -> None:
+    def _check_fields(self, needs: set[str]) -> None:
         for need in sorted(needs - OPTIONAL):
             for name in self._sources(need):
                 self._check_finite(name, "")
@@ -287,14 +293,17 @@ class Signals:
                 raise SignalError("transitions has a row that forbids every option, so that no sequence could go on.")
         if self.cost is not None and not bool((torch.isfinite(self.cost) & (self.cost >= 0)).all()):
             raise SignalError("cost must be finite and not negative.")
-        if self.labelled is None or len(self.labelled) == 0:
+
+    def _check_role(self, role: str, needs: Iterable[str]) -> None:
+        known: Signals | None = getattr(self, role)
+        if known is None or len(known) == 0:
             return
-        for need in sorted(needs_labelled):
+        for need in sorted(needs):
             for name in self._sources(need):
-                self.labelled._check_finite(name, "labelled.")
-                here, there = getattr(self, name), getattr(self.labelled, name)
+                known._check_finite(name, f"{role}.")
+                here, there = getattr(self, name), getattr(known, name)
                 if name in ("embeddings", "pretrained") and here is not None and here.shape[1] != there.shape[1]:
-                    raise SignalError(f"labelled.{name} has {there.shape[1]} columns, {name} has {here.shape[1]}.")
+                    raise SignalError(f"{role}.{name} has {there.shape[1]} columns, {name} has {here.shape[1]}.")
 
     def _sources(self, need: str) -> tuple[str, ...]:
         """The field itself, or those that it is derived from where it is absent."""
@@ -360,12 +369,12 @@ class Signals:
         return pool, getattr(self.labelled, name)
 
     def take(self, indices: Tensor) -> Signals:
-        """The record of some examples, in the order given; the labelled role stays whole.
+        """The record of some examples, in the order given; the other roles stay whole.
 
         Of a pool that several processes hold, they are among this one's; `kept` takes from the whole.
         """
         taken: dict[str, Any] = {f.name: None for f in fields(self)}
-        taken.update(count=indices.numel(), round=self.round, labelled=self.labelled)
+        taken.update(count=indices.numel(), round=self.round, labelled=self.labelled, validation=self.validation)
         taken.update({name: getattr(self, name) for name in OPTIONAL})
         for name in PER_EXAMPLE:
             if (value := getattr(self, name)) is not None:

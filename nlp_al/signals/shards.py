@@ -33,7 +33,7 @@ class Share:
                 return None
             inside = (positions >= self._edges[rank]) & (positions < self._edges[rank + 1])
             rows = torch.nonzero(inside).flatten()
-            return positions[rows], replace(part, labelled=None, shard=None).take(rows)
+            return positions[rows], replace(part, labelled=None, validation=None, shard=None).take(rows)
 
         for given in self.shard.peers.deal(of):
             if given is not None:
@@ -48,13 +48,13 @@ class Share:
 
 
 def own_rows(signals: Signals, peers: Peers) -> Signals:
-    """This process's share of a record that every process holds; the labelled role stays whole."""
+    """This process's share of a record that every process holds; the other roles stay whole."""
     shard = Shard.of(len(signals), peers)
     return replace(signals.take(torch.arange(shard.start, shard.stop)), shard=shard)
 
 
 def kept(signals: Signals, positions: Tensor) -> Signals:
-    """The record of some examples, by their positions in the pool, in the order given; the labelled role stays whole.
+    """The record of some examples, by their positions in the pool, in the order given; the other roles stay whole.
 
     Of a pool that several processes hold, rows are dealt anew, so that blocks are whole; all call it together.
     """
@@ -66,4 +66,5 @@ def kept(signals: Signals, positions: Tensor) -> Signals:
     places[positions[held] - shard.start] = held
     share = Share(len(positions), shard.peers)
     share.deal(places.tolist(), signals)
-    return replace(share.signals(), round=signals.round, labelled=signals.labelled)
+    about = {name: getattr(signals, name) for name in ("round", "labelled", "validation")}
+    return replace(share.signals(), **about)

@@ -22,7 +22,9 @@ from nlp_al.strategies.determinantal import KDpp
 from nlp_al.strategies.disagreement import Bald, MarginEnsemble, MeanStd, QbcKl, QbcVe, VariationRatio
 from nlp_al.strategies.discriminative import Dal, Waal
 from nlp_al.strategies.diversity import BertKM, Coreset, EmbeddingKMeans, LightweightCoreset, TypiClust
+from nlp_al.strategies.fisher_kernel import FisherKernel
 from nlp_al.strategies.hybrid import Badge
+from nlp_al.strategies.influence import Isal
 from nlp_al.strategies.instances import InstanceHybrid
 from nlp_al.strategies.laplace import Laplace
 from nlp_al.strategies.model_change import Bait, Egl, EglWord
@@ -45,6 +47,7 @@ from nlp_al.strategies.submodular import FacilityLocation, GraphCut, ProbCover
 from nlp_al.strategies.suggestive import SuggestiveAnnotation
 from nlp_al.strategies.surprisal import Alps
 from nlp_al.strategies.trajectory import Snapshot
+from nlp_al.strategies.two_stage import TwoStageUs
 from nlp_al.strategies.uncertainty import Entropy, LeastConfidence, Margin
 from nlp_al.strategies.uncertainty_map import McTokenMap
 from nlp_al.values import convert, suggest
@@ -112,6 +115,9 @@ STRATEGIES: dict[str, type[Strategy]] = {
     "seals": Seals,
     "neural_cal": NeuralCal,
     "ceal": Ceal,
+    "two_stage_us": TwoStageUs,
+    "fisher_kernel": FisherKernel,
+    "isal": Isal,
 }
 
 

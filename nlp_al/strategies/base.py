@@ -42,7 +42,9 @@ class Strategy(ABC):
     """A query strategy. Subclasses are frozen dataclasses: their fields are the parameters that a config may set.
 
     family: the tag of the surveys. reference: the paper. needs: fields of `Signals` for the pool; needs_labelled: the
-    same for the labelled set. shapes: the task shapes it serves. group: `deterministic` or `seeded` (draws, k-means).
+    same for the labelled set; needs_validation: for the validation split, in whose place the labelled set stands where
+    there is none, with what models say of it that were fitted without. shapes: the task shapes it serves. group:
+    `deterministic` or `seeded` (draws, k-means).
     nested: the first k of a larger choice are the choice of k, so that a budget can cut a prefix.
     sharded: `choose` works on the rows of one process where several hold the pool (`signals.shard`): all call it
     together, and get the same positions, with the scores of their own rows. Else one process holds the whole pool.
@@ -56,6 +58,7 @@ class Strategy(ABC):
     reference: ClassVar[str]
     needs: ClassVar[frozenset[str]] = frozenset()
     needs_labelled: ClassVar[frozenset[str]] = frozenset()
+    needs_validation: ClassVar[frozenset[str]] = frozenset()
     shapes: ClassVar[tuple[str, ...]] = SHAPES
     group: ClassVar[Group] = "deterministic"
     nested: ClassVar[bool] = True
@@ -89,7 +92,7 @@ class Strategy(ABC):
 
         from nlp_al.signals.shards import kept
 
-        signals.require(self.needs, self.needs_labelled)
+        signals.require(self.needs, self.needs_labelled, self.needs_validation)
         can_ask = signals.of_all(signals.can_ask())
         costs = None if signals.cost is None else signals.of_all(signals.cost)
         asked = torch.nonzero(can_ask).flatten()

@@ -1,4 +1,4 @@
-"""Strategies that ask for the highest of scores which are made by passes with gradients through the fitted model."""
+"""Strategies that ask for the highest of scores which are made by passes of their own through a model."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ def parted(need: str) -> tuple[str, dict[str, Any]]:
 
 @dataclass(frozen=True)
 class Scored(Strategy):
-    """Takes the highest. score: its name in `nlp_al.signals.collector.SCORED`; all parameters that are not as usual go
-    to what makes it.
+    """Takes the highest. score: its name in `nlp_al.signals.collector.SCORED`, or that of the first stage's margin; all
+    parameters that are not as usual go to what makes it.
     """
 
     score: ClassVar[str]

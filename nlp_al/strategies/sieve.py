@@ -51,7 +51,8 @@ class Sieve(Wrapper):
         """
         import torch
 
-        signals.require(type(self).needs, type(self).needs_labelled)
+        own = type(self)
+        signals.require(own.needs, own.needs_labelled, own.needs_validation)
         can_ask = signals.can_ask()
         asked = torch.nonzero(can_ask).flatten()
         pool = signals.take(asked)

@@ -24,6 +24,7 @@ class Wrapper(Strategy):
         about: dict[str, Any] = {
             "needs": self.needs | inner.needs,
             "needs_labelled": self.needs_labelled | inner.needs_labelled,
+            "needs_validation": self.needs_validation | inner.needs_validation,
             "shapes": tuple(shape for shape in self.shapes if shape in inner.shapes),
             "group": "seeded" if inner.group == "seeded" else self.group,
             "nested": self.nested and inner.nested,

@@ -82,6 +82,14 @@ class Fitter:
         processes().wait_for_everyone()
         return model
 
+    def aside(self, labelled: Labelled) -> Scorer:
+        """A model of the mode that knows these labels alone, from the pretrained weights; it is not saved."""
+        if not self.frozen:
+            return self.another(labelled, self.config.loop.seed)
+        if not processes().is_main_process:
+            return FrozenModel(self.encoder, self.task)
+        return fit_head(self.encoder, self.task, labelled)
+
     def another(self, labelled: Labelled, seed: int) -> Scorer:
         """A model from the pretrained weights and another seed, which is not saved."""
         return fine_tune(self.config.model, self.task, labelled, self.config.training, seed)

@@ -17,6 +17,7 @@ from nlp_al.asking import Asking
 from nlp_al.bench import Bench, make_pool
 from nlp_al.config import Config
 from nlp_al.ending import hand_over, leave_model
+from nlp_al.fields import Fields
 from nlp_al.late import note_late
 from nlp_al.made_labels import FILE as MADE_LABELS
 from nlp_al.made_labels import Made, examples_of
@@ -55,7 +56,8 @@ class ActiveLearner:
         self._compared = any(strategy.needs & OF_MEMBERS for strategy in strategies_of(config.strategy))
         self.fitter = Fitter(config, self.task, self.bench.encoder, self.sampler.keeps if self._compared else None)
         self.watch = Watch(config, self.bench, self.pool)
-        self.asking = Asking(config, self.bench, self.pool, self.fitter, self.sampler, self.progress)
+        fields = Fields(config, self.bench, self.pool, self.fitter, self.sampler)
+        self.asking = Asking(config, self.task, self.pool, fields, self.progress)
         self.answers = Answers(self.annotator, self.bench, self.pool, self.bell, self.progress)
         self.disk = disk
         self.store: RunDirectory | None = None

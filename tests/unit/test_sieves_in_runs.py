@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from helpers import read_lines, some_dialogues, some_rows, some_sentences, tiny_model, values_of
 
-from nlp_al import asking
+from nlp_al import fields
 from nlp_al.config import read_config
 from nlp_al.learner import ActiveLearner
 
@@ -43,14 +43,14 @@ def sizes(learner: ActiveLearner) -> dict[int, int]:
 
 def test_seals_asks_the_model_about_neighbours_alone(run, monkeypatch) -> None:
     looked = []
-    plain = asking.collect
+    plain = fields.collect
 
     def counting(scorer, examples, wanted, *others):
         if "embeddings" not in wanted:  # which are the pretrained encoder's
             looked.append((set(wanted), len(examples)))
         return plain(scorer, examples, wanted, *others)
 
-    monkeypatch.setattr(asking, "collect", counting)
+    monkeypatch.setattr(fields, "collect", counting)
     learner = run(some_rows(200), {"name": "seals", "k": 2, "base": "margin"})
     assert sizes(learner) == {0: 10, 1: 5, 2: 5, 3: 5}
     assert [wanted for wanted, _ in looked] == [{"probs"}] * 3

@@ -1,0 +1,181 @@
+"""What is known of examples when a batch is chosen: each field, and who says it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import torch
+
+from nlp_al.bench import Bench
+from nlp_al.config import Config
+from nlp_al.pool import Example, Pool
+from nlp_al.processes import peers, processes
+from nlp_al.samplers import Fitted, Sampler
+from nlp_al.seeds import derived_seed, generator_of
+from nlp_al.signals import OF_MEMBERS, SCORES, SURPRISALS, Signals
+from nlp_al.signals.collector import Committee, Scorer, collect, collect_members
+from nlp_al.signals.first_stage import MARGIN, first_stage, margins
+from nlp_al.signals.merging import merge, ordered
+from nlp_al.signals.shards import own_rows
+from nlp_al.signals.surprisal import Surprisal
+from nlp_al.signals.targets import targets
+from nlp_al.strategies.scored import parted
+from nlp_al.training.fit import Fit, Fitter, Labelled
+from nlp_al.training.frozen import FrozenModel
+
+FOLDS = 5
+"""Parts of the labelled set, each of which models of the others judge where there is no validation split."""
+
+
+class Fields:
+    """Makes fields of one run's examples. All processes call its methods together.
+
+    A field is of the round's model, of a committee, of the model of the first stage, of the pretrained encoder or
+    language model, or stands in what was asked and answered.
+    """
+
+    def __init__(self, config: Config, bench: Bench, pool: Pool, fitter: Fitter, sampler: Sampler) -> None:
+        self.config = config
+        self.task = bench.task
+        self.encoder = bench.encoder
+        self.gold = bench.gold("validation")
+        self.pool = pool
+        self.fitter = fitter
+        self.sampler = sampler
+        self._readers: dict[str, Surprisal] = {}
+        self._first: tuple[Labelled, Scorer] | None = None
+
+    def of(
+        self, round_: int, fit: Fit, examples: Sequence[Example], needs: set[str], in_shards: bool = False
+    ) -> Signals | None:
+        """The named fields, on the main process; None on the others. In shards: each process's own rows."""
+        encoded = needs & ({"pretrained"} if fit.model is not None else {"pretrained", "embeddings"})
+        surprisals = needs & set(SURPRISALS)
+        first = {need for need in needs if need.startswith(SCORES) and parted(need)[0] == MARGIN}
+        told = needs & {"targets", "asked"}
+        parts = [
+            self._of_model(round_, fit, examples, needs - encoded - surprisals - first - told, in_shards),
+            self._of_first_stage(round_, fit, examples, first, in_shards),
+            self._of_encoder(round_, examples, encoded, in_shards),
+            self._of_language_model(examples, surprisals),
+            self._of_answers(examples, told),
+        ]
+        bare = Signals(count=len(examples))
+        if in_shards:
+            bare = own_rows(bare, peers())
+        elif not processes().is_main_process:
+            return None
+        return merge([bare, *(part for part in parts if part is not None)])
+
+    def of_validation(self, round_: int, fit: Fit, needs: set[str]) -> Signals | None:
+        """Fields of the validation split; where there is none, of the labelled set, with what parts of it say of it."""
+        labelled = self.gold or self.pool.labelled()
+        if not labelled:
+            return None
+        made = self.of(round_, fit, [example for example, _ in labelled], needs - {"targets"})
+        unseen = None
+        if "probs" in needs and not self.gold and fit.model is not None:
+            fit.model.rest()
+            unseen = self._crossed(round_, labelled)
+        known = targets(self.task, labelled) if "targets" in needs else None
+        return None if made is None else merge([made, *(part for part in (unseen, known) if part is not None)])
+
+    def _of_model(
+        self, round_: int, fit: Fit, examples: Sequence[Example], needs: set[str], in_shards: bool
+    ) -> Signals | None:
+        """What the model of the round says, or a committee around it; nothing before there is one."""
+        if fit.model is None or not needs:
+            return None
+        passes = generator_of(self.config.loop.seed, round_, "passes")
+        if needs & OF_MEMBERS:
+            return collect_members(fit.model, self._committees(round_, fit), examples, needs, passes, in_shards)
+        return collect(fit.model, examples, needs, passes, in_shards)
+
+    def _of_first_stage(
+        self, round_: int, fit: Fit, examples: Sequence[Example], needs: set[str], in_shards: bool
+    ) -> Signals | None:
+        """Margins to the boundary of the model that knew the initial set alone."""
+        if not needs:
+            return None
+        passes = generator_of(self.config.loop.seed, round_, "passes")
+        said = collect(self._first_model(fit), examples, {"probs"}, passes, in_shards)
+        if said is None:
+            return None
+        own = {need.removeprefix(SCORES): margins(said, **parted(need)[1]) for need in needs}
+        return Signals(count=len(said), scores=own, shard=said.shard)
+
+    def _of_encoder(self, round_: int, examples: Sequence[Example], needs: set[str], in_shards: bool) -> Signals | None:
+        """Embeddings that were never fine-tuned; before there is a model, they stand for its own."""
+        if not needs:
+            return None
+        self.encoder.encode(self.pool.examples)
+        passes = generator_of(self.config.loop.seed, round_, "passes")
+        read = collect(FrozenModel(self.encoder, self.task), examples, {"embeddings"}, passes, in_shards)
+        if read is None:
+            return None
+        found: dict[str, Any] = {"embeddings": None, **dict.fromkeys(needs, read.embeddings)}
+        return replace(read, **found)
+
+    def _of_language_model(self, examples: Sequence[Example], needs: set[str]) -> Signals | None:
+        """How surprising a pretrained masked language model finds them."""
+        found: dict[str, Any] = {}
+        for name in sorted(needs):
+            if name not in self._readers:
+                self._readers[name] = Surprisal.of_field(name, self.config.model, self.task)
+            found[name] = self._readers[name].of(examples, self.config.loop.seed)
+            self._readers[name].rest()
+        return Signals(**found) if found and processes().is_main_process else None
+
+    def _of_answers(self, examples: Sequence[Example], needs: set[str]) -> Signals | None:
+        """The labels of labelled examples, and the rounds in which they were asked about."""
+        parts = []
+        if "targets" in needs:
+            labels = self.pool.labels()
+            parts.append(targets(self.task, [(example, labels[example.id]) for example in examples]))
+        if "asked" in needs:
+            rounds = {query.id: query.round for query in self.pool.queries}
+            asked = torch.tensor([rounds.get(example.id, 0) for example in examples], dtype=torch.int64)
+            parts.append(Signals(asked=asked))
+        return merge(parts) if parts else None
+
+    def _crossed(self, round_: int, labelled: Sequence[tuple[Example, Any]]) -> Signals | None:
+        """probs of labelled examples, a fifth at a time, by a model of the rest; none where that has a single class."""
+        passes, found = generator_of(self.config.loop.seed, round_, "passes"), []
+        for fold in range(min(FOLDS, len(labelled))):
+            members = list(range(fold, len(labelled), FOLDS))
+            rest = [pair for at, pair in enumerate(labelled) if at % FOLDS != fold]
+            if self.task.only_label([label for _, label in rest]) is not None or not rest:
+                return None
+            model = self.fitter.aside(rest)
+            said = collect(model, [labelled[at][0] for at in members], {"probs"}, passes)
+            model.rest()
+            if said is not None:
+                found.append((members, said))
+        return ordered(found) if found else None
+
+    def _first_model(self, fit: Fit) -> Scorer:
+        """The model of the first stage; that of this round where nothing else is labelled yet."""
+        labelled = first_stage(self.pool, self.task)
+        if self._first is None or self._first[0] != labelled:
+            assert fit.model is not None
+            same = labelled == self.pool.labelled(fit.answers)
+            if not same:
+                fit.model.rest()
+            self._first = labelled, fit.model if same else self.fitter.aside(labelled)
+        return self._first[1]
+
+    def _committees(self, round_: int, fit: Fit) -> Iterator[Committee]:
+        """Groups of models that are compared, beside the fitted one."""
+        assert fit.model is not None
+        return self.sampler.committees(
+            Fitted(
+                fit.model,
+                fit.labelled,
+                seed=lambda purpose: derived_seed(self.config.loop.seed, round_, f"sampler-{purpose}"),
+                another=partial(self.fitter.another, fit.labelled),
+                snapshots=partial(self.fitter.snapshots, fit.labelled),
+            )
+        )

@@ -385,6 +385,14 @@ model = {self.auto_class}.from_pretrained(source)
         """The column of each decision that a label takes."""
         return [self.index[label]]
 
+    def label_of(self, columns: Sequence[int], example: Example) -> Any:
+        """The label that takes these columns; the other way round than `columns_of`."""
+        return self.labels[columns[0]]
+
+    def subjects(self, example: Example) -> list[str]:
+        """What each decision is about, for people; nothing where there is just one."""
+        return [""]
+
     def as_label(self, predicted: Any, example: Example) -> Any:
         """The label that a prediction stands for."""
         return predicted

@@ -153,6 +153,14 @@ class MultiLabelClassification(TextClassification):
         """0 for each label that applies, 1 for the others."""
         return [int(name not in label) for name in self.labels]
 
+    def label_of(self, columns: Sequence[int], example: Example) -> list[str]:
+        """The labels whose column is 0."""
+        return [name for name, column in zip(self.labels, columns, strict=True) if column == 0]
+
+    def subjects(self, example: Example) -> list[str]:
+        """The labels."""
+        return list(self.labels)
+
     def score(self, predicted: Sequence[Any], gold: Sequence[Any]) -> dict[str, float]:
         """F1 averaged over the labels that occur, F1 of all yes and no together, and the share of texts all right."""
         from nlp_al.metrics import MultiLabelScores

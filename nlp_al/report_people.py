@@ -10,6 +10,9 @@ from nlp_al.aggregation import submitted
 from nlp_al.agreement import NOBODY, Agreement, Person, agreement
 from nlp_al.evaluation import Run, scores
 from nlp_al.pool import HOLDOUT, Pool
+from nlp_al.refinement import FILE as SUGGESTIONS
+from nlp_al.refinement import refinement, told
+from nlp_al.relabel import changes_of
 from nlp_al.report_page import number
 from nlp_al.run_files import run_lines, run_pool, run_task
 
@@ -96,6 +99,17 @@ def annotators(runs: Sequence[Run]) -> str:
     head = ["person", *(["run"] if several else []), "submitted", "discarded", "same label as the others"]
     caption = "Of the examples that others labelled too: how often a person's label is what the others' answers make"
     return page.section("Annotators", page.prose(said), page.table(caption, head, rows, left=1 + several))
+
+
+def guesses(runs: Sequence[Run]) -> str:
+    """The section on what people made of the model's guesses; nothing where they were shown none."""
+    several, said = len(runs) > 1, []
+    for run in runs:
+        if lines := run_lines(run.path, SUGGESTIONS):
+            task = run_task(run.path)
+            found = refinement(lines, run_pool(run.path, [], task), task, changes_of(run.path))
+            said += [f"{run.path.name}: {told(found)}." if several else f"{told(found)}."] if found else []
+    return page.section("Guesses", page.prose(said)) if said else ""
 
 
 def _agreement(run: Run) -> Agreement | None:

@@ -29,7 +29,17 @@ MODEL, LABELLED = "model", "labelled"
 """The folders of a run directory, each of which is replaced as a whole."""
 
 
-GROWING = ("queries", "labels", "metrics", "config_history", "added", "reranked", "label_changes", "made_labels")
+GROWING = (
+    "queries",
+    "labels",
+    "metrics",
+    "config_history",
+    "added",
+    "reranked",
+    "label_changes",
+    "made_labels",
+    "suggestions",
+)
 """The files, but for .jsonl at their end, that lines are appended to."""
 
 WRITTEN = ("note", "reply")

@@ -34,6 +34,10 @@ class Question:
     vector: list[float] | None = None
     place: int = 0
 
+    def shows(self, task: Task) -> bool:
+        """Whether there is a guess that a page can show; one of no label and no span it can't."""
+        return self.suggestion is not None and task.to_form(self.suggestion, self.example) not in (None, [])
+
 
 def as_questions(
     batch: Sequence[Query],

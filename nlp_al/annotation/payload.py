@@ -57,10 +57,10 @@ def record(question: Question, task: Task, form: Form, question_id: str) -> dict
 
 
 def guesses(question: Question, task: Task, question_id: str) -> list[dict[str, Any]]:
-    """The model's guess, where there is one; one of no label and no span is none, for the page could not show it."""
-    value = None if question.suggestion is None else task.to_form(question.suggestion, question.example)
-    if value in (None, []):
+    """The model's guess, where there is one to show."""
+    if not question.shows(task):
         return []
+    value = task.to_form(question.suggestion, question.example)
     about = {"value": value, "score": question.confidence, "agent": question.agent, "type": "model"}
     return [{"question_id": question_id, **about}]
 

@@ -6,7 +6,7 @@ Torch and transformers are imported inside the functions: a config is checked ag
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
@@ -15,8 +15,6 @@ from nlp_al.heads import SLACK
 from nlp_al.tasks.forms import TEXT, Form
 
 if TYPE_CHECKING:
-    from random import Random
-
     from torch import Tensor, nn
 
     from nlp_al.decisions import Decisions
@@ -49,6 +47,9 @@ class Rows(NamedTuple):
     offsets: Tensor
     context: Tensor | None = None
 
+
+Said = Callable[[Any, Sequence[Any]], Any]
+"""(the right option of a decision, its options) to what somebody says, which may be the same."""
 
 READ = ("input_ids", "attention_mask", "token_type_ids")
 """What a model reads of a batch; the rest is ours."""
@@ -190,10 +191,9 @@ class Task(ABC):
         """The type of that column, as `datasets` has it; None: the one that the values have."""
         return None
 
-    def mistaken(self, label: Any, example: Example, chance: float, draw: Random) -> Any:
-        """A gold label, each of whose decisions gets another option with this chance, each equally likely."""
-        others = [name for name in self.labels if name != label]
-        return draw.choice(others) if others and draw.random() < chance else label
+    def mistaken(self, label: Any, example: Example, said: Said) -> Any:
+        """What somebody says instead of a gold label, decision by decision."""
+        return said(label, self.labels)
 
     def remarks(self) -> list[str]:
         """What the user should know of the rows that were read, in sentences."""
@@ -384,6 +384,14 @@ model = {self.auto_class}.from_pretrained(source)
     def columns_of(self, label: Any, example: Example) -> list[int]:
         """The column of each decision that a label takes."""
         return [self.index[label]]
+
+    def label_of(self, columns: Sequence[int], example: Example) -> Any:
+        """The label that takes these columns; the other way round than `columns_of`."""
+        return self.labels[columns[0]]
+
+    def subjects(self, example: Example) -> list[str]:
+        """What each decision is about, for people; nothing where there is just one."""
+        return [""]
 
     def as_label(self, predicted: Any, example: Example) -> Any:
         """The label that a prediction stands for."""

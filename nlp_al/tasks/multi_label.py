@@ -7,14 +7,12 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from nlp_al.errors import UserError
-from nlp_al.tasks.base import Piece, Rows, label_name, listed
+from nlp_al.tasks.base import Piece, Rows, Said, label_name, listed
 from nlp_al.tasks.forms import NOTHING, Form
 from nlp_al.tasks.text_classification import TextClassification
 from nlp_al.values import shown
 
 if TYPE_CHECKING:
-    from random import Random
-
     from torch import Tensor
 
     from nlp_al.decisions import Decisions
@@ -93,9 +91,9 @@ class MultiLabelClassification(TextClassification):
         """A list."""
         return f"it must be a list out of {listed(self.labels)}"
 
-    def mistaken(self, label: Any, example: Example, chance: float, draw: Random) -> Any:
-        """Yes becomes no, and no yes, with this chance for each label."""
-        return [name for name in self.labels if (name in label) != (draw.random() < chance)]
+    def mistaken(self, label: Any, example: Example, said: Said) -> Any:
+        """Yes or no is said of each label."""
+        return [name for name in self.labels if said(name in label, (True, False))]
 
     def only_label(self, labels: Sequence[Any]) -> Any:
         """The labels that all texts have, while all have the same."""
@@ -152,6 +150,14 @@ class MultiLabelClassification(TextClassification):
     def columns_of(self, label: Any, example: Example) -> list[int]:
         """0 for each label that applies, 1 for the others."""
         return [int(name not in label) for name in self.labels]
+
+    def label_of(self, columns: Sequence[int], example: Example) -> list[str]:
+        """The labels whose column is 0."""
+        return [name for name, column in zip(self.labels, columns, strict=True) if column == 0]
+
+    def subjects(self, example: Example) -> list[str]:
+        """The labels."""
+        return list(self.labels)
 
     def score(self, predicted: Sequence[Any], gold: Sequence[Any]) -> dict[str, float]:
         """F1 averaged over the labels that occur, F1 of all yes and no together, and the share of texts all right."""

@@ -10,13 +10,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from nlp_al.errors import UserError
-from nlp_al.tasks.base import RowError, Rows, Task
+from nlp_al.tasks.base import RowError, Rows, Said, Task
 from nlp_al.tasks.forms import CHAT, TEXT, Form
 from nlp_al.values import about, shown
 
 if TYPE_CHECKING:
-    from random import Random
-
     from torch import Tensor
 
     from nlp_al.decisions import Decisions
@@ -143,10 +141,9 @@ class ResponseSelection(Task):
 
         return drawn(self.options, splits, source)
 
-    def mistaken(self, label: Any, example: Example, chance: float, draw: Random) -> Any:
+    def mistaken(self, label: Any, example: Example, said: Said) -> Any:
         """Another candidate, or `none` where that is an option."""
-        others = [one for one in self.answers(example) if one != label]
-        return draw.choice(others) if others and draw.random() < chance else label
+        return said(label, self.answers(example))
 
     def names_in(self, label: Any) -> Sequence[str]:
         """A position has no name."""
@@ -285,6 +282,10 @@ candidates = {json.dumps(options, ensure_ascii=False)}"""
     def columns_of(self, label: Any, example: Example) -> list[int]:
         """The position of the right option."""
         return [self.position(label, len(self.options_of(example.inputs)))]
+
+    def label_of(self, columns: Sequence[int], example: Example) -> Any:
+        """The option in this place."""
+        return self.answers(example)[columns[0]]
 
     def score(self, predicted: Sequence[Any], gold: Sequence[Any]) -> dict[str, float]:
         """Recall at 1, 2 and 5, and the mean of 1 / rank of the right option."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from nlp_al.errors import UserError
-from nlp_al.tasks.base import Piece, RowError, Rows, Task, label_name, listed
+from nlp_al.tasks.base import Piece, RowError, Rows, Said, Task, label_name, listed
 from nlp_al.tasks.forms import TEXT, Form
 from nlp_al.tasks.tags import (
     OUTSIDE,
@@ -23,8 +23,6 @@ from nlp_al.tasks.tags import (
 from nlp_al.values import about, shown
 
 if TYPE_CHECKING:
-    from random import Random
-
     from torch import Tensor
 
     from nlp_al.decisions import Decisions
@@ -126,9 +124,9 @@ class TokenClassification(Task):
         told = "tags I-X went on with no entity of type X; each was read as the beginning of one (B-X)."
         return [f"{self._repaired} {told}"]
 
-    def mistaken(self, label: Any, example: Example, chance: float, draw: Random) -> Any:
-        """Each tag becomes another one with this chance."""
-        return [super(TokenClassification, self).mistaken(tag, example, chance, draw) for tag in label]
+    def mistaken(self, label: Any, example: Example, said: Said) -> Any:
+        """A tag is said of each word."""
+        return [said(tag, self.labels) for tag in label]
 
     def names_in(self, label: Any) -> Sequence[str]:
         """The tags."""
@@ -289,6 +287,18 @@ print(tag("A text, or words with spaces between them."))
     def columns_of(self, label: Any, example: Example) -> list[int]:
         """The tag of each word."""
         return self._positions(label)
+
+    def label_of(self, columns: Sequence[int], example: Example) -> list[str]:
+        """The tags in BIO."""
+        return self.whole([self.labels[column] for column in columns])
+
+    def subjects(self, example: Example) -> list[str]:
+        """The words, each between its neighbours."""
+        words = self.words(example.inputs)
+        return [
+            " ".join([*words[max(at - 1, 0) : at], f"[{word}]", *words[at + 1 : at + 2]])
+            for at, word in enumerate(words)
+        ]
 
     def predict(self, decisions: Decisions) -> list[list[str]]:
         """The tags that are chosen, by name."""

@@ -4,6 +4,7 @@ import pytest
 import torch
 from helpers import some_rows, tiny_model, values_of
 
+from nlp_al.annotation.noise import swaps
 from nlp_al.bench import Bench
 from nlp_al.config import TRAINING_DEFAULTS, Training, read_config
 from nlp_al.decisions import Decisions
@@ -107,7 +108,8 @@ def test_noise_flips_each_label_on_its_own():
     import random
 
     example, draw = Example("a", "goal", 1), random.Random(0)
-    flips = [task().mistaken(["sport"], example, 0.25, draw) for _ in range(4000)]
+    said = swaps("symmetric", 0.25, example.inputs, 0, draw)
+    flips = [task().mistaken(["sport"], example, said) for _ in range(4000)]
     for name, before in (("sport", True), ("money", False)):
         assert sum((name in label) != before for label in flips) / 4000 == pytest.approx(0.25, abs=0.03)
 

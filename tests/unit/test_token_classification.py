@@ -14,6 +14,7 @@ from helpers import COMMON, tiny_model
 from seqeval.metrics import f1_score, precision_score, recall_score
 from seqeval.scheme import IOB2
 
+from nlp_al.annotation.noise import swaps
 from nlp_al.config import parse_arguments
 from nlp_al.dataset import label_names, load_splits
 from nlp_al.decisions import Decisions
@@ -504,10 +505,11 @@ def test_an_answer_without_a_beginning_is_learnt_as_one(tokenizer):
 
 def test_a_mistaken_answer_has_other_tags():
     example, gold = Example("a", ["x"] * 200, 200), ["O"] * 200
-    answer = ner().mistaken(gold, example, 0.25, random.Random(0))
+    some, all_ = (swaps("symmetric", rate, "", 0, random.Random(0)) for rate in (0.25, 1.0))
+    answer = ner().mistaken(gold, example, some)
     assert 30 < sum(tag != "O" for tag in answer) < 70
     assert set(answer) == set(TAGS)
-    assert ner().mistaken(gold, example, 1.0, random.Random(0)).count("O") == 0
+    assert ner().mistaken(gold, example, all_).count("O") == 0
 
 
 # Decoding

@@ -92,6 +92,20 @@ class Saving:
     saved_interval: tuple[float, float] | None
 
 
+@dataclass(frozen=True)
+class Constants:
+    """Both arms' curves as error = floor + c / labels: `ratio` is the baseline's c over the strategy's, NaN without one.
+
+    `interval` is None without two seeds in common.
+    """
+
+    floor: float
+    baseline: float
+    strategy: float
+    ratio: float
+    interval: tuple[float, float] | None
+
+
 def strategy_name(entry: Any) -> str:
     """Name a config's `strategy` entry, parameters included: two settings of one strategy are two strategies."""
     if isinstance(entry, list):
@@ -289,6 +303,51 @@ def label_savings(
         draws = generator.integers(len(seeds), size=(resamples, len(seeds)))
         needed = [_resampled_needs(arm, levels, draws) for arm in arms]
     return [_saving(level, arms, [arm[i] for arm in needed]) for i, level in enumerate(levels)]
+
+
+def constants(
+    strategy: Sequence[Curve],
+    baseline: Sequence[Curve],
+    generator: np.random.Generator,
+    start: float = 0.0,
+    resamples: int = 10_000,
+) -> Constants:
+    """The constants of two strategies whose errors fall at the same rate to the same floor, by least squares.
+
+    Points weigh as much as they have labels; those below `start` are left out. The floor is not negative. The interval
+    is a 95% percentile one of the same paired bootstrap as that of `label_savings`.
+
+    Reference: Mussmann & Dasgupta, Constants Matter (ICML 2022), https://proceedings.mlr.press/v162/mussmann22a.html
+    """
+    seeds, arms = common_seeds(strategy, baseline), [list(baseline), list(strategy)]
+    if len(seeds) > 1:
+        arms = [[{curve.seed: curve for curve in arm}[seed] for seed in seeds] for arm in arms]
+    aligned = [align(arm) for arm in arms]
+    kept = [(x > 0) & (x >= start) for x, _ in aligned]
+    x = np.concatenate([x[own] for (x, _), own in zip(aligned, kept, strict=True)])
+    second = np.repeat([0.0, 1.0], [own.sum() for own in kept])
+    design = np.stack([np.ones_like(x), (1 - second) / x, second / x], axis=1)
+
+    def fitted(draws: npt.NDArray[np.int64]) -> Floats:
+        """floor and both constants, `float[B, 3]`, over draws of seeds `int64[B, S]`."""
+        errors = [1 - y[:, own] for (_, y), own in zip(aligned, kept, strict=True)]
+        means = np.concatenate(
+            [e[draws].mean(axis=1) if len(seeds) > 1 else e.mean(0, keepdims=True) for e in errors], 1
+        )
+        root = np.sqrt(x)
+        found = (root * means) @ np.linalg.pinv(root[:, None] * design).T
+        bare = (root * means) @ np.linalg.pinv(root[:, None] * design[:, 1:]).T
+        without = np.concatenate([np.zeros((len(bare), 1)), bare], axis=1)
+        return np.where(found[:, :1] < 0, without, found)
+
+    floor, base, own = (float(value) for value in fitted(np.arange(max(1, len(seeds)))[None])[0])
+    ratio = base / own if base > 0 and own > 0 else float("nan")
+    if len(seeds) < 2:
+        return Constants(floor, base, own, ratio, None)
+    drawn = fitted(generator.integers(len(seeds), size=(resamples, len(seeds))))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ratios = np.where(drawn[:, 2] > 0, np.maximum(drawn[:, 1], 0.0) / drawn[:, 2], np.inf)
+    return Constants(floor, base, own, ratio, _percentiles(ratios, ratios))
 
 
 def common_seeds(first: Sequence[Curve], second: Sequence[Curve]) -> list[int]:

@@ -307,7 +307,7 @@ def _body(study: Study) -> str:
         page.section("What the runs show", *said),
         page.section("Learning curves", *_figures(study)),
         page.section("Strategies", page.table("Mean ± standard deviation over seeds", *strategy_table(study))),
-        page.section("Labels saved, level by level", _levels_table(study)),
+        page.section("Labels saved, level by level", _levels_table(study), _constants_table(study)),
         report_stopping.where({row.strategy: row.runs for row in study.rows}, study.metric, study.split, study.noun),
         report_people.annotators(study.runs),
         report_people.guesses(study.runs),
@@ -343,6 +343,20 @@ def _levels_table(study: Study) -> str:
     ]
     caption = f"Levels of {study.metric}: 80, 90, 95, 98 and 100% of random's final mean, where above its start"
     return page.table(caption, head, rows, left=2) if rows else ""
+
+
+def _constants_table(study: Study) -> str:
+    """How many times fewer labels each strategy needs, if all curves fall at the same rate to the same floor."""
+    rows, generator = [], np.random.default_rng(0)
+    for row in study.rows:
+        if row.savings and all(len(curve.x) > 2 for curve in (*row.curves, *study.rows[0].curves)):
+            found = ev.constants(row.curves, study.rows[0].curves, generator)
+            ratio = f"{number(found.ratio, 2)}×" if np.isfinite(found.ratio) else "not known"
+            cells = [number(found.floor), number(found.baseline, 1), number(found.strategy, 1)]
+            rows.append([row.strategy, *cells, ratio, interval(found.interval, 2)])
+    head = ["strategy", "floor", "c of random", "c of the strategy", "ratio", "95% interval"]
+    caption = f"All levels at once: 1 − {study.metric} = floor + c / {study.noun}, the floor that of both"
+    return page.table(caption, head, rows) if rows else ""
 
 
 def _overview_table(study: Study) -> str:

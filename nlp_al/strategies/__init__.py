@@ -13,6 +13,7 @@ from nlp_al.strategies.balanced import ClassBalanced
 from nlp_al.strategies.balanced_entropy import BalEnt
 from nlp_al.strategies.base import Selection, Strategy
 from nlp_al.strategies.batchbald import BatchBald
+from nlp_al.strategies.by_budget import ByBudget
 from nlp_al.strategies.ceal import Ceal
 from nlp_al.strategies.clusters import ClusterMargin
 from nlp_al.strategies.contrastive import Cal
@@ -118,6 +119,7 @@ STRATEGIES: dict[str, type[Strategy]] = {
     "two_stage_us": TwoStageUs,
     "fisher_kernel": FisherKernel,
     "isal": Isal,
+    "by_budget": ByBudget,
 }
 
 

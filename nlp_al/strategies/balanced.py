@@ -38,13 +38,13 @@ class ClassBalanced(Weighted):
         """By quota of classes."""
         from nlp_al.selection.quotas import by_quota, quotas
 
-        labels = _labels(signals)
+        labels = label_count(signals)
         counts = _counts(signals, labels)
         classes = _rarest(signals.decisions, labels, counts)
         return Selection(by_quota(self.uncertainty(signals, generator), classes, quotas(counts, count)))
 
 
-def _labels(signals: Signals) -> int:
+def label_count(signals: Signals) -> int:
     """How many labels there are, where each is a decision yes or no; 0 where the options are the classes."""
     import torch
 

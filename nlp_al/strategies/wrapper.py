@@ -40,13 +40,22 @@ class Wrapper(Strategy):
         Raises:
             ValueError: there is no such strategy, or its parameters are wrong.
         """
-        from nlp_al.strategies import make_strategy
+        return made_of("base", self.base)
 
-        parameters = dict(self.base) if isinstance(self.base, dict) else {"name": self.base}
-        name = parameters.pop("name", None)
-        if not isinstance(name, str):
-            raise ValueError(f"base is {self.base!r}; it must be the name of a strategy, or a mapping with one.")
-        try:
-            return make_strategy(name, **parameters)
-        except ValueError as error:
-            raise ValueError(f"base is {self.base!r}: {error}") from error
+
+def made_of(field: str, told: str | dict[str, Any]) -> Strategy:
+    """The strategy that a parameter names.
+
+    Raises:
+        ValueError: there is no such strategy, or its parameters are wrong.
+    """
+    from nlp_al.strategies import make_strategy
+
+    parameters = dict(told) if isinstance(told, dict) else {"name": told}
+    name = parameters.pop("name", None)
+    if not isinstance(name, str):
+        raise ValueError(f"{field} is {told!r}; it must be the name of a strategy, or a mapping with one.")
+    try:
+        return make_strategy(name, **parameters)
+    except ValueError as error:
+        raise ValueError(f"{field} is {told!r}: {error}") from error

@@ -14,6 +14,7 @@ from nlp_al.evaluation import (
     Curve,
     aubc,
     common_range,
+    constants,
     crossing,
     final_metric,
     holm,
@@ -309,6 +310,47 @@ class TestSignificance:
         assert holm([0.04, 0.01, 0.02]) == pytest.approx([0.04, 0.03, 0.04])
         assert holm([0.5, 0.6]) == [1, 1]
         assert holm([]) == []
+
+
+class TestConstants:
+    X = (100, 200, 400, 800)
+
+    def arm(self, scale, floor=0.0, seeds=3, x=X):
+        # Seeds differ by a factor that both arms share.
+        return [curve(x, [1 - floor - scale * (1 + seed / 10) / n for n in x], seed) for seed in range(seeds)]
+
+    def test_those_of_1_and_0_4_over_n(self):
+        found = constants(self.arm(0.4, seeds=1), self.arm(1.0, seeds=1), generator())
+        assert (found.floor, found.baseline, found.strategy) == pytest.approx((0.0, 1.0, 0.4), abs=1e-9)
+        assert found.ratio == pytest.approx(2.5)
+        assert found.interval is None
+
+    def test_the_floor_is_shared_and_the_arms_need_not_have_the_same_x(self):
+        found = constants(self.arm(4.0, 0.05, 1, (50, 150, 600)), self.arm(8.0, 0.05, 1), generator())
+        assert (found.floor, found.baseline, found.strategy) == pytest.approx((0.05, 8.0, 4.0))
+
+    def test_the_bootstrap_is_paired(self):
+        found = constants(self.arm(0.4), self.arm(1.0), generator())
+        assert found.interval == pytest.approx((2.5, 2.5))  # a draw of seeds for each arm by itself would spread
+        same = constants(self.arm(1.0), self.arm(1.0), generator())
+        assert same.ratio == pytest.approx(1.0)
+        assert same.interval == pytest.approx((1.0, 1.0))
+
+    def test_a_floor_below_zero_is_none(self):
+        x = (100, 200, 400)
+        found = constants([curve(x, [0.5, 0.8, 0.99])], [curve(x, [0.5, 0.75, 0.95])], generator())
+        assert found.floor == 0
+        # By hand: c = Σ n · (1/n) · e / Σ n · (1/n)² = Σ e / Σ 1/n.
+        assert found.strategy == pytest.approx((0.5 + 0.2 + 0.01) / 0.0175)
+
+    def test_points_before_the_start_do_not_count(self):
+        bent = [curve((10, *self.X), [0.1, *(1 - 0.4 / n for n in self.X)])]
+        assert constants(bent, self.arm(1.0, seeds=1), generator(), start=100).ratio == pytest.approx(2.5)
+        assert constants(bent, self.arm(1.0, seeds=1), generator()).ratio != pytest.approx(2.5, rel=0.05)
+
+    def test_without_a_positive_constant_there_is_no_ratio(self):
+        falling = [curve(self.X, [0.9, 0.8, 0.7, 0.6])]
+        assert np.isnan(constants(falling, self.arm(1.0, seeds=1), generator()).ratio)
 
 
 def test_the_module_stays_light():

@@ -94,7 +94,7 @@ class Saving:
 
 @dataclass(frozen=True)
 class Constants:
-    """Both arms' curves as error = floor + c / labels: `ratio` is the baseline's c over the strategy's, NaN without one.
+    """Both arms' curves as error = floor + c / labels. `ratio`: the baseline's c over the strategy's, NaN without one.
 
     `interval` is None without two seeds in common.
     """

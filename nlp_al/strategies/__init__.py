@@ -42,6 +42,7 @@ from nlp_al.strategies.sequence import (
 )
 from nlp_al.strategies.stochastic import Power, PowerBald, Softmax, SoftmaxBald, Softrank, SoftrankBald
 from nlp_al.strategies.submodular import FacilityLocation, GraphCut, ProbCover
+from nlp_al.strategies.subpool import Subpool
 from nlp_al.strategies.surprisal import Alps
 from nlp_al.strategies.two_stage import TwoStageUs
 from nlp_al.strategies.uncertainty import Entropy, LeastConfidence, Margin
@@ -108,6 +109,7 @@ STRATEGIES: dict[str, type[Strategy]] = {
     "fisher_kernel": FisherKernel,
     "isal": Isal,
     "by_budget": ByBudget,
+    "subpool": Subpool,
 }
 
 

@@ -94,7 +94,7 @@ class Saving:
 
 @dataclass(frozen=True)
 class Constants:
-    """Both arms' curves as error = floor + c / labels. `ratio`: the baseline's c over the strategy's, NaN without one.
+    """Both arms as error = floor + c / labels: `ratio` is the baseline's c over the strategy's, NaN without one.
 
     `interval` is None without two seeds in common.
     """
@@ -226,6 +226,12 @@ def aubc(curve: Curve, low: float | None = None, high: float | None = None) -> f
 def final_metric(curve: Curve) -> float:
     """F-acc: the metric at the end of the budget, the last point of the curve."""
     return float(curve.y[-1])
+
+
+def below_zero(values: Floats, tests: int = 1) -> bool:
+    """Whether the mean of `float[S]`, S ≥ 2, is below 0 with 97.5% confidence in all of so many t tests together."""
+    quantile = stdtrit(len(values) - 1, 1 - (1 - CONFIDENCE) / 2 / tests)
+    return bool(values.mean() + quantile * values.std(ddof=1) / np.sqrt(len(values)) < 0)
 
 
 def isotonic(y: Floats) -> Floats:

@@ -92,7 +92,7 @@ def compare(runs: Sequence[Path], metric: str | None = None) -> str:
         "  ".join([row[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(row[1:], widths[1:], strict=True))]).rstrip()
         for row in (head, ["-" * width for width in widths], *rows)
     ]
-    said = [f"- {sentence}" for sentence in [*verdicts(study), *notes(study)]]
+    said = [f"- {sentence}" for sentence in [*verdicts(study), *audits(study), *notes(study)]]
     about = [f"{name.lower()}: {value}" for name, value in _facts(study)[:3]]
     return "\n".join([*about, _lead(study), "", *lines, *([""] if said else []), *said]) + "\n"
 
@@ -238,6 +238,31 @@ def _saving_sentence(saving: Saving, study: Study) -> str:
     return f"It reached {goal} at {needed} {study.noun}, random at {number(saving.baseline.x, 0)}: it {verb}{bounds}."
 
 
+def audits(study: Study) -> list[str]:
+    """Of each strategy that ran on parts of the pool, whether one of the ratios falls behind random, in a sentence.
+
+    That a ratio is behind must hold for as many tests as there are ratios: random itself is seldom called fragile.
+    """
+    by_base: dict[str, list[tuple[float, Floats]]] = {}
+    for row in study.rows:
+        entry = row.runs[0].config.get("strategy")
+        if isinstance(entry, dict) and entry.get("name") == "subpool" and len(row.gaps) > 1:
+            base = ev.strategy_name(entry.get("base", "entropy"))
+            by_base.setdefault(base, []).append((float(entry.get("ratio", 8)), row.gaps))
+    said = []
+    for base, found in by_base.items():
+        if len(found) < 2:
+            continue
+        behind = [ratio for ratio, gaps in found if ev.below_zero(gaps, tests=len(found))]
+        means = [float(gaps.mean()) for _, gaps in found]
+        told = f"AUBC against random's from {min(means):+.3f} to {max(means):+.3f} over {len(found)} pool ratios"
+        verdict = "at none of them shown to be behind it"
+        if behind:
+            verdict = f"fragile, for it falls behind random at {', '.join(f'{ratio:g}' for ratio in sorted(behind))}"
+        said.append(f"{base}: {told}; {verdict}.")
+    return said
+
+
 def notes(study: Study) -> list[str]:
     """What a reader must know before believing the numbers."""
     said = []
@@ -302,7 +327,7 @@ def _body(study: Study) -> str:
     if len(rounds) > 1:
         names = [f"{run.path.name}, all rounds" for run in study.runs]
         rounds = [_overview_table(study), *map(page.folded, names, rounds)]
-    said = page.bullets("verdict", verdicts(study)), page.bullets("notes", notes(study))
+    said = page.bullets("verdict", [*verdicts(study), *audits(study)]), page.bullets("notes", notes(study))
     sections = [
         page.section("What the runs show", *said),
         page.section("Learning curves", *_figures(study)),

@@ -45,6 +45,7 @@ from nlp_al.strategies.sequence import (
 )
 from nlp_al.strategies.stochastic import Power, PowerBald, Softmax, SoftmaxBald, Softrank, SoftrankBald
 from nlp_al.strategies.submodular import FacilityLocation, GraphCut, ProbCover
+from nlp_al.strategies.subpool import Subpool
 from nlp_al.strategies.suggestive import SuggestiveAnnotation
 from nlp_al.strategies.surprisal import Alps
 from nlp_al.strategies.trajectory import Snapshot
@@ -120,6 +121,7 @@ STRATEGIES: dict[str, type[Strategy]] = {
     "fisher_kernel": FisherKernel,
     "isal": Isal,
     "by_budget": ByBudget,
+    "subpool": Subpool,
 }
 
 

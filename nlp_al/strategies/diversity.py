@@ -22,7 +22,8 @@ class Coreset(Strategy):
     components of pool and labelled set. start: with nothing labelled, the first pick is the example nearest to the
     `mean`, or a `random` one.
     Use when: coverage matters and outliers are real data; it finds rare regions, and noise too.
-    Needs: embeddings of the pool and the labelled set. Cost: one pass over the embeddings a pick.
+    Needs: embeddings of the pool and the labelled set. Cost: their distances; far less for the picks, most of which are
+    told from few points.
     Reference: Sener & Savarese 2018, arXiv 1708.00489.
     """
 
@@ -47,7 +48,7 @@ class Coreset(Strategy):
             object.__setattr__(self, "sharded", False)
 
     def choose(self, signals: Signals, count: int, generator: torch.Generator) -> Selection:
-        """Each pick needs one pass over the distances to the one before it."""
+        """Each pick is held against few points, those that could be the farthest."""
         import torch
 
         from nlp_al.selection.kcenter import k_center

@@ -13,6 +13,7 @@ from nlp_al.errors import UserError
 from nlp_al.evaluation import (
     Curve,
     aubc,
+    below_zero,
     common_range,
     constants,
     crossing,
@@ -310,6 +311,16 @@ class TestSignificance:
         assert holm([0.04, 0.01, 0.02]) == pytest.approx([0.04, 0.03, 0.04])
         assert holm([0.5, 0.6]) == [1, 1]
         assert holm([]) == []
+
+
+def test_below_zero_allows_for_the_number_of_tests():
+    # Over 3 degrees of freedom the 2.5% quantile is −3.18, and that for six tests −5.4. These have t = −2 and −4.
+    spread = np.array([-1.0, 1.0, -1.0, 1.0]) * np.sqrt(3) / 2
+    assert spread.std(ddof=1) == pytest.approx(1)
+    assert not below_zero(spread - 1)
+    assert below_zero(spread - 2)
+    assert not below_zero(spread - 2, tests=6)
+    assert not below_zero(spread + 2)
 
 
 class TestConstants:

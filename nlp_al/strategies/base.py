@@ -41,7 +41,8 @@ class Selection:
 class Strategy(ABC):
     """A query strategy. Subclasses are frozen dataclasses: their fields are the parameters that a config may set.
 
-    family: the tag of the surveys. reference: the paper. needs: fields of `Signals` for the pool; needs_labelled: the
+    family: the tag of the surveys. scenario: where examples come from; those of a `pool` are all known, and asked about
+    in batches. reference: the paper. needs: fields of `Signals` for the pool; needs_labelled: the
     same for the labelled set. shapes: the task shapes it serves. group: `deterministic` or `seeded` (draws, k-means).
     nested: the first k of a larger choice are the choice of k, so that a budget can cut a prefix.
     sharded: `choose` works on the rows of one process where several hold the pool (`signals.shard`): all call it
@@ -52,6 +53,7 @@ class Strategy(ABC):
     """
 
     family: ClassVar[str]
+    scenario: ClassVar[str] = "pool"
     reference: ClassVar[str]
     needs: ClassVar[frozenset[str]] = frozenset()
     needs_labelled: ClassVar[frozenset[str]] = frozenset()

@@ -13,6 +13,7 @@ from nlp_al import __version__, labels_command
 from nlp_al.argilla_server import commands as server_commands
 from nlp_al.errors import UserError
 from nlp_al.main import run_command
+from nlp_al.values import suggest
 
 REVIEWS = ("confident_joint", "prune_by_class", "prune_by_noise_rate")
 """How `review` finds labels; the functions themselves load torch."""
@@ -39,6 +40,7 @@ def command(argv: Sequence[str] | None) -> None:
 
     listed = commands.add_parser("strategies", help="list the query strategies")
     listed.add_argument("--json", action="store_true", help="as JSON, a list of objects")
+    listed.add_argument("--family", help="only those of one family, such as hybrid")
     listed.set_defaults(run=strategies)
 
     drawn = commands.add_parser("report", help="draw learning curves of runs on one HTML page")
@@ -95,6 +97,11 @@ def command(argv: Sequence[str] | None) -> None:
 def strategies(arguments: argparse.Namespace) -> None:
     """Lists the strategies with what they need; no torch is loaded for it."""
     rows = strategy_rows()
+    if arguments.family is not None:
+        families = sorted({row["family"] for row in rows})
+        rows = [row for row in rows if row["family"] == arguments.family]
+        if not rows:
+            raise UserError(f"There is no family {arguments.family!r}: {suggest(arguments.family, families)}.")
     if arguments.json:
         print(json.dumps(rows, indent=2, ensure_ascii=False))
         return
@@ -105,7 +112,7 @@ def strategies(arguments: argparse.Namespace) -> None:
 
 
 def strategy_rows() -> list[dict[str, Any]]:
-    """name, family, tasks, shapes, needs and reference of every strategy."""
+    """name, family, scenario, tasks, shapes, needs and reference of every strategy."""
     from nlp_al.strategies import all_strategies
     from nlp_al.tasks import TASKS
 
@@ -113,6 +120,7 @@ def strategy_rows() -> list[dict[str, Any]]:
         {
             "name": name,
             "family": strategy.family,
+            "scenario": strategy.scenario,
             "tasks": [task for task, adapter in TASKS.items() if adapter.shape in strategy.shapes],
             "shapes": list(strategy.shapes),
             "needs": sorted(strategy.needs),

@@ -41,10 +41,11 @@ class Selection:
 class Strategy(ABC):
     """A query strategy. Subclasses are frozen dataclasses: their fields are the parameters that a config may set.
 
-    family: the tag of the surveys. reference: the paper. needs: fields of `Signals` for the pool; needs_labelled: the
-    same for the labelled set; needs_validation: for the validation split, in whose place the labelled set stands where
-    there is none, with what models say of it that were fitted without. shapes: the task shapes it serves. group:
-    `deterministic` or `seeded` (draws, k-means).
+    family: the tag of the surveys. scenario: where examples come from; those of a `pool` are all known, and asked about
+    in batches. reference: the paper. needs: fields of `Signals` for the pool; needs_labelled: the same for the labelled
+    set; needs_validation: for the validation split, in whose place the labelled set stands where there is none, with
+    what models say of it that were fitted without. shapes: the task shapes it serves. group: `deterministic` or
+    `seeded` (draws, k-means).
     nested: the first k of a larger choice are the choice of k, so that a budget can cut a prefix.
     sharded: `choose` works on the rows of one process where several hold the pool (`signals.shard`): all call it
     together, and get the same positions, with the scores of their own rows. Else one process holds the whole pool.
@@ -55,6 +56,7 @@ class Strategy(ABC):
     """
 
     family: ClassVar[str]
+    scenario: ClassVar[str] = "pool"
     reference: ClassVar[str]
     needs: ClassVar[frozenset[str]] = frozenset()
     needs_labelled: ClassVar[frozenset[str]] = frozenset()

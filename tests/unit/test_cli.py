@@ -101,12 +101,31 @@ def test_strategies_as_json(capsys):
     assert main(["strategies", "--json"]) == 0
     rows = json.loads(capsys.readouterr().out)
     assert [row["name"] for row in rows] == sorted(STRATEGIES)
-    assert {tuple(row) for row in rows} == {("name", "family", "tasks", "shapes", "needs", "reference")}
+    assert {tuple(row) for row in rows} == {("name", "family", "scenario", "tasks", "shapes", "needs", "reference")}
     badge = next(row for row in rows if row["name"] == "badge")
     assert badge["tasks"] == ["text-classification", "token-classification", "response-selection"]
     assert badge["needs"] == ["gradients"]
     assert set(badge["shapes"]) == {"single", "multi", "sequence", "ranking"}
     assert all(row["reference"] and row["family"] and row["tasks"] for row in rows)
+
+
+# Ren et al., A Survey of Deep Active Learning (2020), arXiv:2009.00236, and the baseline.
+FAMILIES = ["random", "uncertainty", "diversity", "density", "expected model change", "hybrid", "semi-supervised"]
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_strategies_of_one_family(capsys, family):
+    assert main(["strategies", "--json", "--family", family]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert {row["name"] for row in rows} == {name for name, kind in STRATEGIES.items() if kind.family == family}
+    assert rows
+    assert {row["scenario"] for row in rows} == {"pool"}
+
+
+def test_every_strategy_is_of_a_known_family(capsys):
+    assert {kind.family for kind in STRATEGIES.values()} == set(FAMILIES)
+    assert main(["strategies", "--family", "hybird"]) == 2
+    assert capsys.readouterr().err.startswith("error: There is no family 'hybird': did you mean 'hybrid'?")
 
 
 def test_strategies_for_people(capsys):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -167,15 +167,22 @@ class Fields:
             self._first = labelled, fit.model if same else self.fitter.aside(labelled)
         return self._first[1]
 
+    def judges(self, round_: int, fit: Fit) -> Callable[[], Iterator[Committee]] | None:
+        """What the metrics of a round are of, where that is not its model."""
+        if fit.model is None or not self.sampler.judged:
+            return None
+        return lambda: self.sampler.judges(self._fitted(round_, fit))
+
     def _committees(self, round_: int, fit: Fit) -> Iterator[Committee]:
         """Groups of models that are compared, beside the fitted one."""
+        return self.sampler.committees(self._fitted(round_, fit))
+
+    def _fitted(self, round_: int, fit: Fit) -> Fitted:
         assert fit.model is not None
-        return self.sampler.committees(
-            Fitted(
-                fit.model,
-                fit.labelled,
-                seed=lambda purpose: derived_seed(self.config.loop.seed, round_, f"sampler-{purpose}"),
-                another=partial(self.fitter.another, fit.labelled),
-                snapshots=partial(self.fitter.snapshots, fit.labelled),
-            )
+        return Fitted(
+            fit.model,
+            fit.labelled,
+            seed=lambda purpose: derived_seed(self.config.loop.seed, round_, f"sampler-{purpose}"),
+            another=partial(self.fitter.another, fit.labelled),
+            snapshots=partial(self.fitter.snapshots, fit.labelled),
         )

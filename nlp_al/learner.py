@@ -53,11 +53,12 @@ class ActiveLearner:
         self.annotator = make_annotator(config.annotator.name, config.annotator.parameters)
         self.pool, self.gold = make_pool(config, self.bench, self.annotator)
         self.sampler = make_sampler(config.sampler.name, config.sampler.parameters)
-        self._compared = any(strategy.needs & OF_MEMBERS for strategy in strategies_of(config.strategy))
+        compared = any(strategy.needs & OF_MEMBERS for strategy in strategies_of(config.strategy))
+        self._compared = compared or self.sampler.judged
         self.fitter = Fitter(config, self.task, self.bench.encoder, self.sampler.keeps if self._compared else None)
         self.watch = Watch(config, self.bench, self.pool)
-        fields = Fields(config, self.bench, self.pool, self.fitter, self.sampler)
-        self.asking = Asking(config, self.task, self.pool, fields, self.progress)
+        self.fields = Fields(config, self.bench, self.pool, self.fitter, self.sampler)
+        self.asking = Asking(config, self.task, self.pool, self.fields, self.progress)
         self.answers = Answers(self.annotator, self.bench, self.pool, self.bell, self.progress)
         self.disk = disk
         self.store: RunDirectory | None = None
@@ -177,13 +178,14 @@ class ActiveLearner:
     def _record(self, batch: Sequence[Query], seconds: dict[str, float], seen: dict[str, Any]) -> None:
         answers = self.fit.answers
         holdout = self.pool.labelled(answers, holdout=True)
+        judges = self.fields.judges(self.round, self.fit)
         line: dict[str, Any] = {
             "round": self.round,
             "labelled": len(self.pool.labelled(answers)),
             "answers": answers,
             "cost": self.pool.cost(self.config.loop.unit, self.round),
             "strategy": batch[0].strategy if batch else self.config.strategy_name,
-            **all_scores(self.bench, holdout, self.fit, self._generator("scores")),
+            **all_scores(self.bench, holdout, self.fit, self._generator("scores"), judges),
             "seconds": {name: round(value, 3) for name, value in seconds.items()},
             "peak_memory_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
         }

@@ -2,27 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
 
 from nlp_al.bench import Bench
+from nlp_al.decisions import Decisions
 from nlp_al.pool import Example
-from nlp_al.signals.collector import Scorer, collect
+from nlp_al.signals.collector import Committee, Scorer, collect, collect_members
 from nlp_al.tasks import Task
 from nlp_al.training.fit import Fit
 
 RESAMPLES = 100
 
+Judges = Callable[[], Iterator[Committee]]
+"""Committees whose mean is judged in place of a model."""
+
 
 def predict(
-    model: Scorer | None, only_label: Any, task: Task, examples: Sequence[Example], generator: torch.Generator
+    model: Scorer | None,
+    only_label: Any,
+    task: Task,
+    examples: Sequence[Example],
+    generator: torch.Generator,
+    judges: Judges | None = None,
 ) -> list[Any] | None:
     """The labels that a model predicts, or, while all labels are of one class, that class.
 
-    None where there is neither, and on all processes but the main one. All processes call it together.
+    judges: what speaks in place of the model, by the mean of its members. None where there is neither a model nor a
+    class, and on all processes but the main one. All processes call it together.
     """
+    if model is not None and judges is not None:
+        told = collect_members(model, judges(), examples, {"sampled"}, generator)
+        if told is None or not examples or told.offsets is None:
+            return None
+        return task.predict(Decisions(told.statistics().mean, told.offsets, told.options))
     if model is not None:
         signals = collect(model, examples, {"probs"}, generator)
         return None if signals is None or not examples else task.predict(signals.decisions)
@@ -43,14 +58,18 @@ def suggest(
 
 
 def all_scores(
-    bench: Bench, holdout: Sequence[tuple[Example, Any]], fit: Fit, generator: torch.Generator
+    bench: Bench,
+    holdout: Sequence[tuple[Example, Any]],
+    fit: Fit,
+    generator: torch.Generator,
+    judges: Judges | None = None,
 ) -> dict[str, Any]:
     """The task's metrics on validation, test and holdout, as far as there are any; all processes call it together."""
     found = {name: bench.gold(name) for name in ("validation", "test")} | {"holdout": holdout}
     made: dict[str, Any] = {}
     for name, pairs in found.items():
         examples = [example for example, _ in pairs]
-        predicted = predict(fit.model, fit.only_label, bench.task, examples, generator)
+        predicted = predict(fit.model, fit.only_label, bench.task, examples, generator, judges)
         if predicted is not None and pairs:
             gold = [label for _, label in pairs]
             made[name] = bench.task.score(predicted, gold)

@@ -26,14 +26,14 @@ class Fitted:
 
     model: the fitted one. labelled: what it was fitted to. seed: a seed for each purpose, the same after a restart.
     another: a model fitted to the same labels from another seed. snapshots: the models along the fit, the last one at
-    the end; only where the fit was told to keep them.
+    the end, or, with True, the mean of their weights; only where the fit was told to keep them.
     """
 
     model: Scorer
     labelled: Sequence[tuple[Example, Any]]
     seed: Callable[[str], int]
     another: Callable[[int], Scorer]
-    snapshots: Callable[[], Iterator[Scorer]]
+    snapshots: Callable[..., Iterator[Scorer]]
 
 
 class Sampler(ABC):
@@ -48,6 +48,11 @@ class Sampler(ABC):
     reference: ClassVar[str]
     modes: ClassVar[tuple[str, ...]] = ("full", "lora", "frozen")
     otherwise: ClassVar[str] = ""
+
+    @property
+    def judged(self) -> bool:
+        """Whether the metrics of a round are of `judges`, not of its model."""
+        return False
 
     def __post_init__(self) -> None:
         if self.passes < 2:
@@ -67,6 +72,10 @@ class Sampler(ABC):
         Raises:
             UserError: it does not go with this model.
         """
+
+    def judges(self, fitted: Fitted) -> Iterator[Committee]:
+        """The committees whose mean is what the metrics of a round are of, where it is `judged`."""
+        return self.committees(fitted)
 
     @abstractmethod
     def committees(self, fitted: Fitted) -> Iterator[Committee]:

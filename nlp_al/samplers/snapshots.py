@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from nlp_al.samplers.base import Alone, Fitted, Sampler
 from nlp_al.training.arguments import TRAINING_DEFAULTS
@@ -12,7 +12,7 @@ from nlp_al.values import about
 
 if TYPE_CHECKING:
     from nlp_al.config import Training
-    from nlp_al.signals.collector import Committee
+    from nlp_al.signals.collector import Committee, Scorer
     from nlp_al.training.snapshots import Snapshots
 
 
@@ -29,6 +29,11 @@ class SnapshotSampler(Sampler):
 
     passes: int = about("how many snapshots there are", 5)
     start: float = about("share of training before the first cycle", 0.5)
+    evaluate: Literal["single", "ens", "swa"] = about(
+        "what the metrics of a round are of: single, the last snapshot; ens, the mean of what all say; swa, the mean "
+        "of their weights; the final model is the last one",
+        "single",
+    )
 
     reference: ClassVar[str] = "Huang et al. 2017, arXiv 1704.00109; Jung et al. 2023, OpenReview IVESH65r0Ar"
     modes: ClassVar[tuple[str, ...]] = ("full", "lora")
@@ -54,9 +59,21 @@ class SnapshotSampler(Sampler):
 
         return Snapshots(self.passes, self.start)
 
+    @property
+    def judged(self) -> bool:
+        """Unless the last snapshot is."""
+        return self.evaluate != "single"
+
+    def judges(self, fitted: Fitted) -> Iterator[Committee]:
+        """All snapshots, or the mean of their weights."""
+        return self._alone(fitted.snapshots(self.evaluate == "swa"))
+
     def committees(self, fitted: Fitted) -> Iterator[Committee]:
         """A snapshot each."""
-        for model in fitted.snapshots():
+        return self._alone(fitted.snapshots())
+
+    def _alone(self, models: Iterator[Scorer]) -> Iterator[Committee]:
+        for model in models:
             member = Alone(model, plain=False)
             yield member
             member.rest()

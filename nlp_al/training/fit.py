@@ -94,8 +94,11 @@ class Fitter:
         """A model from the pretrained weights and another seed, which is not saved."""
         return fine_tune(self.config.model, self.task, labelled, self.config.training, seed)
 
-    def snapshots(self, labelled: Labelled) -> Iterator[Scorer]:
-        """The models along the fit to these labels, the last one at the end; after a restart it is done again."""
+    def snapshots(self, labelled: Labelled, averaged: bool = False) -> Iterator[Scorer]:
+        """The models along the fit to these labels, the last one at the end; after a restart it is done again.
+
+        averaged: one model alone, with the mean of their weights.
+        """
         if self._kept is None:
             snapshots = self._keeps()
             assert snapshots is not None
@@ -103,7 +106,7 @@ class Fitter:
             self._kept = (fine_tune(self.config.model, self.task, labelled, training, seed, snapshots), snapshots)
         model, snapshots = self._kept
         inner, tokenizer = parts_of(model)
-        for found in snapshots.models(inner, merged):
+        for found in snapshots.models(inner, merged, averaged):
             yield scorer_of(found, tokenizer, self.task, self.config.training)
 
     def _about(self, round_: int, answers: int) -> dict[str, Any]:

@@ -75,9 +75,14 @@ class Snapshots(transformers.TrainerCallback):  # type: ignore[misc]
         self._unmerged = copy.deepcopy(self._model).cpu() if adapters else None
         self._model = None
 
-    def models(self, model: nn.Module, merge: Callable[[nn.Module], nn.Module]) -> Iterator[nn.Module]:
-        """The model at each snapshot: itself, with other weights each time and its own at the end, or merged copies."""
-        for state in self.states:
+    def models(
+        self, model: nn.Module, merge: Callable[[nn.Module], nn.Module], averaged: bool = False
+    ) -> Iterator[nn.Module]:
+        """The model at each snapshot: itself, with other weights each time and its own at the end, or merged copies.
+
+        averaged: one alone, with the mean of their weights.
+        """
+        for state in [self._average()] if averaged else self.states:
             if self._unmerged is not None:
                 copied = copy.deepcopy(self._unmerged)
                 copied.load_state_dict(state, strict=False)
@@ -85,3 +90,8 @@ class Snapshots(transformers.TrainerCallback):  # type: ignore[misc]
             else:
                 model.load_state_dict(self._put(state), strict=False)
                 yield model
+        if averaged and self._unmerged is None:
+            model.load_state_dict(self._put(self.states[-1]), strict=False)
+
+    def _average(self) -> State:
+        return {name: torch.stack([state[name] for state in self.states]).mean(0) for name in self.states[0]}

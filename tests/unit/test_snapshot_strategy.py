@@ -10,7 +10,9 @@ from nlp_al.config import read_config
 from nlp_al.decisions import Decisions
 from nlp_al.errors import UserError
 from nlp_al.learner import ActiveLearner
+from nlp_al.scores import predict
 from nlp_al.signals import Signals
+from nlp_al.signals.collector import collect_members
 from nlp_al.signals.sampled import statistics
 from nlp_al.strategies import make_strategy
 from nlp_al.testing import check_strategy, synthetic_signals
@@ -97,6 +99,38 @@ def test_a_run_takes_snapshots_and_asks_by_them(tmp_path) -> None:
     asked = read_lines(tmp_path / "run" / "queries.jsonl")
     assert [line["strategy"] for line in asked] == ["initial"] * 12 + ["snapshot"] * 10
     assert {line["score"] for line in asked[12:]} <= {0.0, 1 - 2 / 3, 2 / 3}
+
+
+def test_what_is_judged_is_the_last_snapshot_or_all_or_the_mean_of_their_weights(tmp_path) -> None:
+    found = {}
+    for how in ("single", "ens", "swa"):
+        made = values(tmp_path, sampler={"name": "snapshots", "passes": 3, "evaluate": how}, strategy="margin")
+        made["loop"]["rounds"] = 0
+        learner = ActiveLearner(read_config({**made, "run_dir": str(tmp_path / how)}, tmp_path))
+        learner.run()
+        fitter, labelled = learner.fitter, learner.pool.labelled(learner.fit.answers)
+        if how == "single":
+            assert learner.asking.judges(0, learner.fit) is None
+            continue
+        examples = learner.pool.examples
+        models = [weights(model) for model in fitter.snapshots(labelled)]
+        own = weights(learner.fit.model)
+        judges = learner.asking.judges(0, learner.fit)
+        assert judges is not None
+        told = collect_members(learner.fit.model, judges(), examples, {"passes"}, torch.Generator())
+        found[how] = told.passes
+        assert all(torch.equal(value, own[name]) for name, value in weights(learner.fit.model).items())
+        (mean,) = (weights(model) for model in fitter.snapshots(labelled, True))
+        for name, value in mean.items():
+            torch.testing.assert_close(value, torch.stack([model[name] for model in models]).mean(0))
+        predicted = predict(learner.fit.model, None, learner.bench.task, examples, torch.Generator(), judges)
+        expected = told.passes.double().mean(0).argmax(1).tolist()
+        assert predicted == [learner.bench.task.labels[at] for at in expected]
+    assert (len(found["ens"]), len(found["swa"])) == (3, 1)
+
+
+def weights(model) -> dict:
+    return {name: value.detach().clone() for name, value in model.model.named_parameters()}
 
 
 def test_a_head_on_frozen_features_has_no_way_to_look_at(tmp_path) -> None:

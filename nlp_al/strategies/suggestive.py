@@ -25,7 +25,7 @@ class SuggestiveAnnotation(MeanStd):
     is reduced: `mean`, `sum`, `max`, or `topm` (the mean of the highest 20%).
     Use when: a committee is there anyway, and what it disagrees on repeats itself. Needs: a committee (`sampler`; that
     of the paper are 4 models fitted to resamples, as `heads` are) and embeddings.
-    Cost: one pass over the pool a member, and the cosines of candidates with the pool.
+    Cost: one pass over the pool a member, and the cosines of candidates with the pool, which are held.
     Reference: Yang et al. 2017, arXiv 1706.04737.
     """
 
@@ -57,11 +57,7 @@ class SuggestiveAnnotation(MeanStd):
         doubtful = top(self.scores(signals), math.ceil(self.candidates * count)).sort().values
         drawn = representatives(len(points), generator)
         pool = directions(points if drawn is None else points[drawn[0]])
-        picks = greedy_cover(
-            lambda part: pool @ directions(points[doubtful[part]]).T,
-            torch.ones(len(pool)),
-            count,
-            candidates=len(doubtful),
-        )
+        cosines = torch.cat([(directions(points[part]) @ pool.T).float() for part in doubtful.split(64)])
+        picks = greedy_cover(lambda part: cosines[part].T, torch.ones(len(pool)), count, candidates=len(doubtful))
         note = f"{len(pool):,} of the {len(points):,} examples, drawn at random, stood for the pool"
         return Selection(doubtful[picks], note=note if drawn is not None else "")

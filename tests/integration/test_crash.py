@@ -54,7 +54,7 @@ SCENARIOS: dict[str, dict[str, Any]] = {
     "stopped": {
         "strategy": "margin",
         "annotator": RECORDING,
-        "stop": {"rule": {"name": "kappa_average", "threshold": 0.2, "window": 1}, "log": True},
+        "stop": {"rule": {"name": "kappa_average", "threshold": 0.2, "window": 2}, "log": True},
         "loop": {"rounds": 9},
     },
     "full": {

@@ -110,12 +110,12 @@ def test_what_is_judged_is_the_last_snapshot_or_all_or_the_mean_of_their_weights
         learner.run()
         fitter, labelled = learner.fitter, learner.pool.labelled(learner.fit.answers)
         if how == "single":
-            assert learner.asking.judges(0, learner.fit) is None
+            assert learner.fields.judges(0, learner.fit) is None
             continue
         examples = learner.pool.examples
         models = [weights(model) for model in fitter.snapshots(labelled)]
         own = weights(learner.fit.model)
-        judges = learner.asking.judges(0, learner.fit)
+        judges = learner.fields.judges(0, learner.fit)
         assert judges is not None
         told = collect_members(learner.fit.model, judges(), examples, {"passes"}, torch.Generator())
         found[how] = told.passes

@@ -102,6 +102,8 @@ class TestBoth:
         assert fold(MULTI, "dan")({"1": [answers["1"][0], Answer("1", None, "dan", "discarded")]}) == {"1": ["b"]}
 
     def test_who_decides_some_leaves_the_others_to_the_rest(self, fold):
+        if fold is DawidSkene:
+            pytest.importorskip("crowdkit", reason='needs pip install "nlp-al[crowd]"')
         votes = {"1": {"bob": "x", "ann": "z"}, "2": {"bob": "y", "cas": "y"}}
         assert fold(TEXT, "ann")(those(votes)) == {"1": "z", "2": "y"}
 

@@ -497,6 +497,7 @@ class TestWhereRulesStop:
             for row in re.findall(rf"{name} ((?:badge|random) .*?)(?= (?:[a-z_]+ (?:badge|random) )| Round| $)", table)
         }
 
+    @needs_matplotlib
     def test_a_row_by_hand(self, tmp_path):
         found = self.rows([self.watched(tmp_path)])
         assert found["kappa_average"] == ["badge", "1", "of", "1", "5", "600", "0.940"]
@@ -517,11 +518,13 @@ class TestWhereRulesStop:
         # Nothing of these was observed, and scores of a test set are no scores to a rule.
         assert not {"selected_accuracy", "classification_change", "performance_plateau", "target"} & set(found)
 
+    @needs_matplotlib
     def test_runs_of_a_strategy_are_counted_together(self, tmp_path):
         late = (None, 0.5, 0.5, 0.5, 0.5, 0.5)
         runs = [self.watched(tmp_path, 0), self.watched(tmp_path, 1, kappas=late), self.watched(tmp_path, 2)]
         assert self.rows(runs)["kappa_average"][:6] == ["badge", "2", "of", "3", "5", "600"]
 
+    @needs_matplotlib
     def test_the_rule_of_the_config_has_a_row_of_its_own(self, tmp_path):
         rule = {"any": [{"name": "kappa_average", "threshold": 0.6, "window": 2}, {"name": "max_uncertainty"}]}
         run = self.watched(tmp_path, stop={"rule": rule})
@@ -541,5 +544,6 @@ class TestWhereRulesStop:
         assert found["performance_plateau"].round == 5  # .8 after round 2 and after round 5
         assert found["performance_plateau"].score == 0.94
 
+    @needs_matplotlib
     def test_nothing_is_said_where_nothing_was_observed(self, tmp_path):
         assert "would have stopped" not in text(write_report([write_run(tmp_path, "badge", 0, FAIR)]))

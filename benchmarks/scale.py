@@ -76,6 +76,8 @@ class Drawn:
         if "targets" in needs:
             fields["targets"] = torch.multinomial(self.sizes, n, replacement=True, generator=self.generator)
             fields["offsets"] = torch.arange(n + 1)
+        if "asked" in needs:
+            fields["asked"] = torch.randint(0, 5, (n,), generator=self.generator)
         if scores := [need.removeprefix(SCORES) for need in needs if need.startswith(SCORES)]:
             fields["scores"] = {name: self.normal(n, 1)[:, 0] for name in scores}
         return Signals(**fields)

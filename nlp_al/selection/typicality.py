@@ -16,18 +16,26 @@ def typicality(points: Tensor, neighbours: int, squared: bool = False) -> Tensor
 
     float64[m], since the 1e-5 would drown in float32; 0 where k is 0. Time O(m² · d).
     """
-    points = points.double()
     k = min(neighbours, len(points) // 2)
     if k == 0:
-        return points.new_zeros(len(points))
+        return points.new_zeros(len(points), dtype=torch.float64)
+    return _of_rows(points, torch.arange(len(points)), k, squared)[0]
+
+
+def _of_rows(points: Tensor, rows: Tensor, k: int, squared: bool) -> tuple[Tensor, Tensor]:
+    """Typicality among float[m, d] points of those at int64[r] rows, float64[r], and their neighbours, int64[r, k]."""
+    points = points.double()
     squares = row_squares(points)
-    found = []
-    for rows in torch.arange(len(points)).split(max(1, _DISTANCES_AT_ONCE // len(points))):
-        distances = squared_distances(points[rows], squares[rows], points)
-        distances[torch.arange(len(rows)), rows] = torch.inf
-        nearest = distances.topk(k, dim=1, largest=False).values
-        found.append((nearest if squared else nearest.sqrt()).mean(1))
-    return 1.0 / (torch.cat(found) + 1e-5)
+    # Filled in place: see nlp_al.selection.rows.
+    away, near = points.new_empty(len(rows)), rows.new_empty(len(rows), k)
+    at_once = max(1, _DISTANCES_AT_ONCE // len(points))
+    for part, mean, places in zip(rows.split(at_once), away.split(at_once), near.split(at_once), strict=True):
+        distances = squared_distances(points[part], squares[part], points)
+        distances[torch.arange(len(part)), part] = torch.inf
+        nearest = distances.topk(k, dim=1, largest=False)
+        mean.copy_((nearest.values if squared else nearest.values.sqrt()).mean(1))
+        places.copy_(nearest.indices)
+    return 1.0 / (away + 1e-5), near
 
 
 def typical_of_clusters(
@@ -51,15 +59,13 @@ def typical_of_clusters(
     sizes = torch.bincount(torch.cat([assigned, assigned_labelled]))
     labels_inside = torch.bincount(assigned_labelled, minlength=len(sizes))
     order = sorted(range(len(sizes)), key=lambda c: (int(labels_inside[c]), -int(sizes[c])))
-    members = [_thinned(torch.nonzero(assigned == c).flatten(), generator) for c in range(len(sizes))]
+    drawn = [_thinned(torch.nonzero(assigned == c).flatten(), generator) for c in range(len(sizes))]
+    members = [_Members(own, neighbours, squared) for own in drawn]
     picks: list[int] = []
     for smallest in (min_cluster_size, 1):
         cycle = [c for c in order if sizes[c] >= smallest]
-        while len(picks) < count and (cycle := [c for c in cycle if len(members[c])]):
-            for c in cycle[: count - len(picks)]:
-                best = int(typicality(points[members[c]], neighbours, squared).argmax())
-                picks.append(int(members[c][best]))
-                members[c] = torch.cat([members[c][:best], members[c][best + 1 :]])
+        while len(picks) < count and (cycle := [c for c in cycle if len(members[c].left)]):
+            picks += [members[c].take(points) for c in cycle[: count - len(picks)]]
     left = torch.ones(len(points), dtype=torch.bool)
     left[picks] = False
     return torch.cat([torch.tensor(picks, dtype=torch.int64), torch.nonzero(left).flatten()])[:count]
@@ -70,3 +76,28 @@ def _thinned(members: Tensor, generator: torch.Generator) -> Tensor:
     if len(members) <= LARGEST:
         return members
     return members[torch.randperm(len(members), generator=generator)[:LARGEST].sort().values]
+
+
+class _Members:
+    """Those of a cluster that are left, int64[m]. Once one is taken, only those it was near to are looked at anew."""
+
+    def __init__(self, left: Tensor, neighbours: int, squared: bool) -> None:
+        self.left, self._neighbours, self._squared = left, neighbours, squared
+        self._typicality = torch.zeros(len(left), dtype=torch.float64)
+        self._near = left.new_empty(len(left), 0)  # positions in the pool, since those among what is left change
+        self._taken = -1
+
+    def take(self, points: Tensor) -> int:
+        """The most typical one, which is left no longer."""
+        k = min(self._neighbours, len(self.left) // 2)
+        stale = torch.nonzero((self._near == self._taken).any(1)).flatten()
+        if k != self._near.shape[1]:
+            self._near, stale = self.left.new_empty(len(self.left), k), torch.arange(len(self.left))
+        if k and len(stale):
+            self._typicality[stale], near = _of_rows(points[self.left], stale, k, self._squared)
+            self._near[stale] = self.left[near]
+        best = int(self._typicality.argmax())
+        self._taken = int(self.left[best])
+        kept = torch.arange(len(self.left)) != best
+        self.left, self._typicality, self._near = self.left[kept], self._typicality[kept], self._near[kept]
+        return self._taken

@@ -34,6 +34,34 @@ def test_members_at_random_stand_for_a_large_cluster(monkeypatch: pytest.MonkeyP
     assert len({chosen(points, assigned, 1, seed)[0] for seed in range(30)}) > 5
 
 
+@pytest.mark.parametrize("squared", [False, True])
+def test_looking_anew_at_few_is_looking_anew_at_all(squared: bool) -> None:
+    """Down to clusters of one, through those of fewer than 40, where there are fewer neighbours with each pick."""
+    points = torch.randn(130, 4, generator=seeded(0), dtype=torch.float64)
+    assigned = torch.tensor([0] * 70 + [1] * 45 + [2] * 15)
+    left = [torch.nonzero(assigned == c).flatten().tolist() for c in range(3)]
+    wanted: list[int] = []
+    while any(left):
+        for members in filter(None, left):
+            found = typicality.typicality(points[members], 20, squared)
+            wanted.append(members.pop(int(found.argmax())))
+    rules = {"neighbours": 20, "min_cluster_size": 1, "squared": squared}
+    assert typical_of_clusters(points, assigned, assigned[:0], 130, seeded(0), **rules).tolist() == wanted
+
+
+def test_few_are_looked_at_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    looked, usual = [], typicality._of_rows
+
+    def counted(points: torch.Tensor, rows: torch.Tensor, k: int, squared: bool) -> tuple[torch.Tensor, torch.Tensor]:
+        looked.append(len(rows))
+        return usual(points, rows, k, squared)
+
+    monkeypatch.setattr(typicality, "_of_rows", counted)
+    chosen(torch.randn(1000, 4, generator=seeded(0)), torch.zeros(1000, dtype=torch.int64), 20, 0)
+    assert looked[0] == 1000
+    assert max(looked[1:]) < 150
+
+
 def test_what_was_not_drawn_comes_last(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(typicality, "LARGEST", 4)
     points, assigned = torch.randn(20, 2, generator=seeded(0)), torch.zeros(20, dtype=torch.int64)

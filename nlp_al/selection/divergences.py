@@ -27,6 +27,18 @@ def mean_divergence(
 
     here: float64[n, A, O], A distributions an example, over which it is averaged as well; there: float64[l, A, O].
     """
-    at_once = max(1, _FLOATS_AT_ONCE // max(1, found.shape[1] * here[:1].numel()))
-    parts = zip(here.split(at_once), found.split(at_once), strict=True)
+    parts = zip(here.split(at_once := _at_once(here, found)), found.split(at_once), strict=True)
     return torch.cat([divergence(there[near], own[:, None]).mean((1, 2)) for own, near in parts])
+
+
+def mean_kullback_leibler(here: Tensor, there: Tensor, found: Tensor) -> Tensor:
+    """`mean_divergence` by `kullback_leibler`, of which only −Σ mean(p) ln q is a matter of pairs."""
+    entropies, logs = torch.special.xlogy(there, there).sum((1, 2)), here.clamp(min=torch.finfo(here.dtype).tiny).log()
+    parts = zip(logs.split(at_once := _at_once(here, found)), found.split(at_once), strict=True)
+    crossed = torch.cat([(there[near].mean(1) * own).sum((1, 2)) for own, near in parts])
+    means: Tensor = (entropies[found].mean(1) - crossed) / here.shape[1]
+    return means
+
+
+def _at_once(here: Tensor, found: Tensor) -> int:
+    return max(1, _FLOATS_AT_ONCE // max(1, found.shape[1] * here[:1].numel()))

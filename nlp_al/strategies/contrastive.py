@@ -54,7 +54,7 @@ class Cal(Strategy):
         import torch
 
         from nlp_al.decisions import entropy, segment_mean
-        from nlp_al.selection.divergences import jensen_shannon, kullback_leibler, mean_divergence
+        from nlp_al.selection.divergences import jensen_shannon, mean_divergence, mean_kullback_leibler
         from nlp_al.selection.neighbours import nearest
 
         decisions, known = signals.decisions, signals.labelled
@@ -64,10 +64,12 @@ class Cal(Strategy):
             return segment_mean(entropy(decisions), decisions.offsets)
         assert signals.embeddings is not None
         assert known.embeddings is not None
-        here, there = (torch.nn.functional.normalize(rows, dim=1) for rows in (signals.embeddings, known.embeddings))
-        found = nearest(here, there, self.neighbours)
+        found = nearest(signals.embeddings, known.embeddings, self.neighbours, directions=True)
         alike, own, others = _comparable(decisions, known.decisions)
-        scores = mean_divergence(own, others, found, kullback_leibler if alike else jensen_shannon)
+        if alike:
+            scores = mean_kullback_leibler(own, others, found)
+        else:
+            scores = mean_divergence(own, others, found, jensen_shannon)
         return scores.float()  # the last digits of float64 differ between equal examples, which must tie
 
 

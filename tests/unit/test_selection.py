@@ -7,7 +7,12 @@ import torch
 from torch import Tensor
 
 from nlp_al.selection import divergences, kmeans
-from nlp_al.selection.divergences import jensen_shannon, kullback_leibler, mean_divergence
+from nlp_al.selection.divergences import (
+    jensen_shannon,
+    kullback_leibler,
+    mean_divergence,
+    mean_kullback_leibler,
+)
 from nlp_al.selection.kcenter import k_center
 from nlp_al.selection.kmeans import central_members, kmeans_labels
 from nlp_al.selection.kmeanspp import kmeans_plus_plus, squared_norms
@@ -427,6 +432,41 @@ def test_of_neighbours_as_near_the_lowest_come_first(width: int) -> None:
     assert bool((nearest(one.repeat(101, 1), others, 5) == torch.arange(3, 8)).all())
 
 
+@pytest.mark.parametrize("rows", [1, 7, 65_536])
+def test_neighbours_by_direction_equal_a_sort_of_all_cosines(rows: int) -> None:
+    points, others = normal(40, 5) * (10 ** normal(40, 1, seed=2)), normal(30, 5, seed=1)
+    with blocks_of(rows):
+        found = nearest(points, others, 6, directions=True)
+    cosines = torch.nn.functional.cosine_similarity(points.double()[:, None], others.double(), dim=2)
+    assert torch.equal(found, cosines.argsort(1, descending=True)[:, :6])
+    assert torch.equal(found, nearest(points, 3 * others, 6, directions=True))
+    assert nearest(torch.zeros(1, 5), others, 4, directions=True).tolist() == [[0, 1, 2, 3]]
+
+
+@pytest.mark.parametrize("directions", [False, True])
+@pytest.mark.parametrize("apart", [1e-7, 1e-6, 1e-3])
+def test_the_order_holds_where_float32_is_too_coarse_for_it(apart: float, directions: bool) -> None:
+    """The others lie 0.1 rad away, each by so much further, in directions of their own."""
+    for seed in range(20):
+        basis = torch.linalg.qr(normal(64, 64, seed=seed).double()).Q
+        turned = (0.1 + apart * torch.arange(63).flip(0))[:, None]
+        others = (30 * (turned.cos() * basis[0] + turned.sin() * basis[1:])).float()
+        point = 30 * basis[:1].float()
+        away = torch.cdist(point.double(), others.double(), compute_mode="donot_use_mm_for_euclid_dist").square()
+        if directions:
+            away = 1 - torch.nn.functional.cosine_similarity(point.double(), others.double(), dim=1)[None]
+        expected = away.float().argsort(dim=1, stable=True)
+        for count in (1, 4):
+            assert torch.equal(nearest(point, others, count, directions=directions), expected[:, :count])
+
+
+def test_equal_directions_come_in_their_order() -> None:
+    one, lengths = normal(1, 384), torch.linspace(0.1, 9, 70)[:, None]
+    others = torch.cat([normal(3, 384, seed=1), one * lengths, one * lengths.flip(0)])
+    found = nearest(one * torch.linspace(1, 2, 50)[:, None], others, 5, directions=True)
+    assert bool((found == torch.arange(3, 8)).all())
+
+
 def test_divergences_by_hand() -> None:
     """KL((.9, .1) ‖ (.5, .5)) = .9 ln 1.8 + .1 ln .2; of two certain, different ones JS is ln 2."""
     p, q = torch.tensor([[0.9, 0.1], [0.5, 0.5]], dtype=torch.float64)
@@ -446,6 +486,6 @@ def test_the_mean_divergence_equals_a_loop(at_once: int, monkeypatch: pytest.Mon
     expected = [
         sum(float(kullback_leibler(there[j, a], here[i, a])) for j in found[i] for a in range(2)) / 8 for i in range(12)
     ]
-    torch.testing.assert_close(
-        mean_divergence(here, there, found, kullback_leibler), torch.tensor(expected, dtype=torch.float64)
-    )
+    looped = torch.tensor(expected, dtype=torch.float64)
+    torch.testing.assert_close(mean_divergence(here, there, found, kullback_leibler), looped)
+    torch.testing.assert_close(mean_kullback_leibler(here, there, found), looped)

@@ -340,7 +340,7 @@ GROUPS = {
     ),
     "imbalance": Group(
         "AG News, Sports or not, 1:50. Share of the rare class among 160 labels: at least twice that of random.",
-        made("ag_news_mini", one_in_fifty, 40, 20, 6),
+        made("ag_news_mini", one_in_fifty, 40, 20, 6, both=True),
         each("random", "fisher_kernel", "class_balanced"),
         imbalance,
     ),

@@ -98,9 +98,16 @@ def text_config(paths: dict[str, str], initial: int, batch: int, rounds: int) ->
 
 
 def made(
-    dataset: str, rows: Callable[[list[dict[str, Any]]], list[dict[str, Any]]], *budget: int, both: bool = False
+    dataset: str,
+    rows: Callable[[list[dict[str, Any]]], list[dict[str, Any]]],
+    *budget: int,
+    both: bool = False,
+    **values: Any,
 ) -> Callable[[Path, Path], dict[str, Any]]:
-    """Runs on a data set whose train split (with `both`: and test split) was changed by `rows`."""
+    """Runs on a data set whose train split (with `both`: and test split) was changed by `rows`.
+
+    values: of the config.
+    """
 
     def config(data: Path, runs: Path) -> dict[str, Any]:
         paths = files(data / dataset)
@@ -111,7 +118,7 @@ def made(
             with gzip.open(path, "wt", encoding="utf-8") as out:
                 out.writelines(json.dumps(row) + "\n" for row in changed)
             paths[split] = str(path)
-        return text_config(paths, *budget)
+        return {**text_config(paths, *budget), **values}
 
     return config
 
@@ -338,6 +345,13 @@ GROUPS = {
         each("batchbald", "badge", "coreset", "kdpp", "bald"),
         redundancy,
     ),
+    "redundancy, small batches": Group(
+        "Written after batchbald had failed the one before, with ten members and batches of 40: the same with batches "
+        "of 10 and a hundred members, which is what its authors have.",
+        made("trec6", four_times, 20, 10, 4, sampler={"name": "heads", "members": 100}),
+        each("batchbald", "bald"),
+        redundancy,
+    ),
     "imbalance": Group(
         "AG News, Sports or not, 1:50. Share of the rare class among 160 labels: at least twice that of random.",
         made("ag_news_mini", one_in_fifty, 40, 20, 6, both=True),
@@ -385,7 +399,7 @@ GROUPS = {
 
 def run_all(options: argparse.Namespace, name: str) -> Iterator[str]:
     """Runs what is not there yet of a group; yields a line a run."""
-    group, folder = GROUPS[name], options.runs / name.replace(" ", "_")
+    group, folder = GROUPS[name], options.runs / name.replace(", ", "_").replace(" ", "_")
     folder.mkdir(parents=True, exist_ok=True)
     values = group.config(options.data, folder)
 
@@ -409,7 +423,7 @@ def run_all(options: argparse.Namespace, name: str) -> Iterator[str]:
 
 def found(options: argparse.Namespace, name: str) -> Runs:
     """The runs of a group that are there."""
-    folder = options.runs / name.replace(" ", "_")
+    folder = options.runs / name.replace(", ", "_").replace(" ", "_")
     runs: Runs = {}
     for arm in GROUPS[name].arms:
         paths = [folder / f"{arm.replace(', ', '-').replace(' ', '')}-{seed}" for seed in range(options.seeds)]

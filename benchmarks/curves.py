@@ -83,8 +83,9 @@ Job = tuple[str, str, int]
 def others() -> list[str]:
     """The strategies beyond the ten that serve texts.
 
-    Those of sentences say the same where there is one decision. Left out is what needs a masked language model, and
-    what goes back through the encoder for each text, which takes hours.
+    Those of sentences say the same where there is one decision. Left out is what needs a masked language model, what
+    goes back through the encoder for each text, which takes hours, and what looks at a fit on its way, which a convex
+    one has not.
     """
     of_texts = {name: kind for name, kind in STRATEGIES.items() if "single" in kind.shapes}
     needs = {name: make_strategy(name).needs for name in of_texts}
@@ -93,6 +94,7 @@ def others() -> list[str]:
         for name, kind in of_texts.items()
         if name not in NAMED
         and not kind.__module__.endswith(".sequence")
+        and name != "snapshot"
         and not any(need.startswith(("surprisal", "scores.")) for need in needs[name])
     ]
 

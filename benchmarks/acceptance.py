@@ -6,7 +6,7 @@
 
 DATA: a folder with `<dataset>/{train,test}.jsonl.gz`. Every arm of a group runs over the same five seeds, and the
 runs of a seed begin with the same initial set. Features of all-MiniLM-L6-v2 are frozen, under a linear head; for
-dialogues and snapshots all weights of BERT-tiny are trained. A line passes or fails by the criterion as it stands in
+dialogues and committees out of one model all weights of BERT-tiny are trained. A line passes or fails by the criterion as it stands in
 `GROUPS`; one that fails stays in. The experiment on noisy annotators is `acceptance_noise.py`; stopping rules and a
 million examples have pages of their own.
 """
@@ -337,16 +337,16 @@ GROUPS = {
         "random with 95% confidence; no two ask for the very same.",
         texts("trec6", 20, 40, 7),
         {
-            **each("random", "margin", "entropy", "bald", "balent", "suggestive_annotation", "layer_qbc"),
-            **each("instance_hybrid", "two_stage_us", "neural_cal", "fisher_kernel", "isal", "by_budget"),
+            **each("random", "margin", "entropy", "bald", "balent", "suggestive_annotation", "instance_hybrid"),
+            **each("two_stage_us", "neural_cal", "fisher_kernel", "isal", "by_budget"),
         },
         uncertainty,
     ),
-    "snapshots": Group(
+    "one model": Group(
         "TREC-6, BERT-tiny, all weights trained, 100 to 400 labels. AUBC of each at least that of random less 0.5 "
         "points; no two ask for the very same.",
         trained,
-        each("random", "variation_ratio", "snapshot"),
+        each("random", "variation_ratio", "snapshot", "layer_qbc"),
         fine_tuned,
     ),
     "low budget": Group(

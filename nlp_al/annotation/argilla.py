@@ -56,6 +56,9 @@ class Argilla(Annotator):
     annotators: int = about("how many people annotate; a server of our own has that many accounts at least", 1)
     workspace: str = about("the workspace whose people may annotate", "nlp-al")
     suggestions: bool = about("whether the model's guess is filled in; faster, and people are drawn towards it", True)
+    scores: bool = about("whether a guess is shown with its probability, which draws people towards it further", False)
+    explain: bool = about("whether a record's metadata tell the words that the model's guess hangs on the most", False)
+    control: float = about("share of the guesses that are not shown, to see what seeing one does to answers", 0.05)
     vectors: bool = about("whether similar records can be looked for", True)
     notes: bool = about("whether people may write a note beside each answer", False)
     replies: bool = about("response selection: whether people may write a better reply than all candidates", False)
@@ -74,8 +77,11 @@ class Argilla(Annotator):
     def __post_init__(self) -> None:
         if self.min_submitted < 1:
             raise ValueError(f"min_submitted is {self.min_submitted}; it must be at least 1.")
-        if not 0.0 <= self.agreement <= 1.0:
-            raise ValueError(f"agreement is {self.agreement}; it must lie between 0 and 1.")
+        for name in ("agreement", "control"):
+            if not 0.0 <= getattr(self, name) <= 1.0:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must lie between 0 and 1.")
+        if self.explain and not self.suggestions:
+            raise ValueError("explain is true, but suggestions is false; it says what a suggestion hangs on.")
         if self.agreement and self.annotators < 2:
             raise ValueError(f"agreement is {self.agreement}, but annotators is {self.annotators}; it takes two.")
         for name in ("enough", "ahead"):
@@ -86,7 +92,7 @@ class Argilla(Annotator):
     @property
     def wants(self) -> frozenset[str]:
         """What questions are to carry beside the example."""
-        wishes = {"suggestion": self.suggestions, "vector": self.vectors}
+        wishes = {"suggestion": self.suggestions, "explanation": self.explain, "vector": self.vectors}
         return frozenset(name for name, wanted in wishes.items() if wanted)
 
     @property
@@ -158,7 +164,7 @@ class Argilla(Annotator):
         return kinds
 
     def _record(self, page: Page, question: Question) -> dict[str, Any]:
-        return record(question, self.setting.task, self._form, page.questions[ANSWER])
+        return record(question, self.setting.task, self._form, page.questions[ANSWER], self.scores)
 
     # Reading
 

@@ -94,7 +94,7 @@ def test_one_label_a_text(running, tmp_path):
         "why": "uncertainty",
     }
     (guess,) = first["suggestions"]
-    assert [guess[name] for name in ("value", "score", "agent")] == ["login", 0.75, "model-of-round-2"]
+    assert [guess[name] for name in ("value", "score", "agent")] == ["login", None, "model-of-round-2"]
     assert first["vectors"] == {"embedding": [0.5, 1.0]}
     assert second["suggestions"] == []
     assert "score" not in second["metadata"]
@@ -111,7 +111,7 @@ def test_pairs(running, tmp_path):
 def test_several_labels_a_text(running, tmp_path):
     example = Example("a", "late and broken", 3)
     task = classes("late", "broken", "rude", multi_label=True)
-    made = annotator(running, tmp_path / "run", task, [example])
+    made = annotator(running, tmp_path / "run", task, [example], scores=True)
     made.push([Question(example, 1, 0, suggestion=["late", "broken"], confidence=[0.75, 0.5], agent="m")])
     _, dataset, (record,) = published(running, tmp_path / "run")
     question = dataset["questions"]["label"]
@@ -129,7 +129,7 @@ def test_entities_with_characters_that_utf16_writes_as_two(running, tmp_path):
     words = ["😀😀", "Ada", "Lovelace", "lives", "in", "𝓛ondon"]
     examples = [Example("a", words, 6), Example("b", ["Nobody", "here"], 2)]
     task = make_task("token-classification", {}).with_labels(["O", "B-PER", "I-PER", "B-LOC", "I-LOC"])
-    made = annotator(running, tmp_path / "run", task, examples, {"PER": "people"})
+    made = annotator(running, tmp_path / "run", task, examples, {"PER": "people"}, scores=True)
     tags = ["O", "B-PER", "I-PER", "O", "O", "B-LOC"]
     made.push(
         [

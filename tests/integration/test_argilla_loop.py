@@ -193,6 +193,7 @@ def test_the_guess_of_every_shape_is_filled_in(running, model, tmp_path, kind):
     gold = {row["id"]: row[role] for row in rows}
     given = values(running, model, tmp_path, loop={"initial": 10, "batch": 10, "rounds": 1}, **sections)
     given = {name: value for name, value in given.items() if value is not None}
+    given["annotator"] |= {"control": 0.0, "explain": True}
     write_lines(Path(given["dataset"]["data_files"].pop("test")), [])
     write_lines(Path(given["dataset"]["data_files"]["train"]), [{**row, role: None} for row in rows])
     learner = ActiveLearner(read_config(given, Path.cwd()))
@@ -209,6 +210,11 @@ def test_the_guess_of_every_shape_is_filled_in(running, model, tmp_path, kind):
     guessed = [one["suggestions"] for one in records if one["metadata"]["round"] == 1]
     assert len(guessed) == 10
     assert all(guessed) if kind == "dialogue" else any(guessed)  # of several labels none may be likely
+    for one in records:  # with what it hangs on, words of the text or of the context
+        words = one["metadata"].get("salient")
+        assert (words is not None) == bool(one["suggestions"])
+        text = one["fields"].get("text") or " ".join(turn["content"] for turn in one["fields"]["context"])
+        assert set(words.split(", ") if words else ()) <= set(text.split())
     assert learner.pool.labels() == {one["external_id"]: gold[one["external_id"]] for one in records}
 
 

@@ -313,7 +313,7 @@ def test_a_data_set_that_somebody_renamed_or_deleted(running, two, tmp_path):
 def test_labels_that_changed_after_it_was_published(running, tmp_path):
     """One added, one renamed, two made one: every state of every answer is carried over, and the old page is gone."""
     examples = [Example(name, name, 1) for name in "abcdef"]
-    made = annotator(running, tmp_path / "run", classes("login", "bill", "refund"), examples)
+    made = annotator(running, tmp_path / "run", classes("login", "bill", "refund"), examples, scores=True)
     made.push(asked(examples, suggestion="bill", confidence=0.5, agent="m", vector=[0.5, 0.25]))
     api, old, records = published(running, tmp_path / "run")
     ann, bob = running.api("annotator-1"), running.api("annotator-2")

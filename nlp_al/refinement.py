@@ -163,7 +163,8 @@ def told(found: Refinement) -> str:
 
 def told_of_control(found: Refinement) -> str:
     """The same in words, of guesses that were not shown."""
-    text = f"of {found.answers:,} answers given without seeing the guess {found.accepted:,} say the same"
+    answers = f"{found.answers:,} answer{'s' * (found.answers > 1)}"
+    text = f"of {answers} given without seeing the guess {found.accepted:,} say the same"
     return f"{text} ({found.acceptance:.2f}){_right(found)}"
 
 

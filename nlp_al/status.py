@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from nlp_al.agreement import Agreement, agreement
+from nlp_al.ask_again import FILE as ASKED_AGAIN
+from nlp_al.ask_again import told_again
 from nlp_al.config import Config
 from nlp_al.pool import Pool
 from nlp_al.refinement import FILE as SUGGESTIONS
@@ -29,6 +31,8 @@ def status_text(path: Path) -> str:
     lines += _counted(pool, agreement(pool.last(), task, pool.fold.decides))
     for name, said in told_guesses(run_lines(path, SUGGESTIONS), pool, task, changes_of(path)).items():
         lines.append(f"{name:<9}{said}")
+    again = told_again(run_lines(path, ASKED_AGAIN), pool, task, changes_of(path))
+    lines += [f"again    {again}"] if again is not None else []
     lines += _scores(config, metrics, final)
     lines.append(f"next: {_next(config, path, pool, metrics, final)}")
     return "\n".join(lines)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
+from nlp_al.errors import UserError
 from nlp_al.pool import Answer, Example, Query
 from nlp_al.strategies import all_strategies
 from nlp_al.tasks import Task
@@ -147,6 +148,17 @@ class Annotator(ABC):
     @abstractmethod
     def push(self, questions: Sequence[Question]) -> None:
         """Puts a batch before the annotators."""
+
+    def ask_again(self, questions: Sequence[Question], person: str | None) -> None:
+        """Puts questions before one person about what is labelled already; `pull` brings the answers. What this person
+        was asked again before is not asked once more.
+
+        Called between two starts of a run, first without questions, to see whether that can be done.
+
+        Raises:
+            UserError: it can't, or there is no such person.
+        """
+        raise UserError("The run's annotator can't ask again; only people can, with the annotator argilla or jsonl.")
 
     @abstractmethod
     def pull(self) -> list[Answer]:

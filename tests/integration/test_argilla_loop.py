@@ -259,6 +259,40 @@ def test_labels_that_change_in_the_middle_of_a_run(running, model, tmp_path, cap
     assert {line["id"]: line["label"] for line in newest[:10]} == before  # what was written stays as it was
 
 
+def test_doubtful_labels_go_back_to_whoever_gave_them(running, model, tmp_path, monkeypatch, capsys):
+    rows = some_rows(80, seed=3, prefix="doubt-")
+    gold = {row["id"]: row["label"] for row in rows}
+    wrong = {row["id"] for row in rows[::9]}
+    others = {"food": "money", "money": "sport", "sport": "food"}
+    given = values(running, model, tmp_path, loop={"initial": 80, "rounds": 0})
+    write_lines(Path(given["dataset"]["data_files"]["train"]), [{**row, "label": None} for row in rows])
+    run_dir, again = Path(given["run_dir"]), set()
+
+    def answer(api: Api, record: dict[str, Any]) -> None:
+        name = record["external_id"]
+        second = record["metadata"]["why"] == "doubt"
+        again.update([name] if second else [])
+        api.answer(record["id"], label=others[gold[name]] if name in wrong and not second else gold[name])
+
+    with person(running, "annotator-1", run_dir, answer):
+        run(given)
+    monkeypatch.setenv("ARGILLA_API_KEY", running.home.api_key())
+    capsys.readouterr()
+    assert main(["review", str(run_dir), "--ask"]) == 0
+    asked = {line["id"]: line["annotator"] for line in read_lines(run_dir / "asked_again.jsonl")}
+    assert set(asked.values()) == {"annotator-1"}
+    assert len(set(asked) & wrong) > 3
+    assert f"Asked again: {len(asked)} of annotator-1." in capsys.readouterr().out
+    with person(running, "annotator-1", run_dir, answer):
+        end = time.monotonic() + 60
+        while again != set(asked) and time.monotonic() < end:
+            time.sleep(0.1)
+    learner = ActiveLearner(read_config(given, Path.cwd()))
+    learner.run()
+    labels = learner.pool.labels()
+    assert {name for name in labels if labels[name] != gold[name]} == wrong - set(asked)
+
+
 def test_rows_that_come_later(running, model, tmp_path, capsys):
     given = values(running, model, tmp_path, loop={"rounds": 0})
     with person(running, "annotator-1", Path(given["run_dir"]), gold):

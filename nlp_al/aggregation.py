@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 ROUNDS = 100
 """Of expectation and maximisation."""
 
+DATASET = "dataset"
+"""The annotator of labels that came with the data."""
+
 Place = tuple[str, int]
 """A decision: the id of its example, and which of the example's decisions it is."""
 
@@ -40,7 +43,7 @@ class Aggregation(ABC):
 
         last: by id, the last answer of each annotator, in the order in which they first answered.
         """
-        given = {name: submitted(answers) for name, answers in last.items()}
+        given = {name: heard(answers) for name, answers in last.items()}
         several = {name: answers for name, answers in given.items() if len(answers) > 1}
         decided = {a.id: a.label for answers in given.values() for a in answers if a.annotator == self.decides}
         agreed = self.agreed(several) if several.keys() - decided.keys() else {}
@@ -61,7 +64,7 @@ class Aggregation(ABC):
 
     def differ(self, answers: Sequence[Answer]) -> bool:
         """Whether submitted answers among these have different labels."""
-        return len({tuple(self.parts(answer.label)) for answer in submitted(answers)}) > 1
+        return len({tuple(self.parts(answer.label)) for answer in heard(answers)}) > 1
 
     def _whole(self, parts: Sequence[Any]) -> Any:
         return parts[0] if self.task is None else self.task.whole(parts)
@@ -150,6 +153,12 @@ def check_installed(name: str) -> None:
 def submitted(answers: Sequence[Answer]) -> list[Answer]:
     """Those that stand for labels."""
     return [answer for answer in answers if answer.status == "submitted"]
+
+
+def heard(answers: Sequence[Answer]) -> list[Answer]:
+    """Those that count: people are asked about a label that came with the data where it is doubted, and theirs hold."""
+    given = submitted(answers)
+    return [answer for answer in given if answer.annotator != DATASET] or given
 
 
 def _most_voted(votes: Sequence[str]) -> str:

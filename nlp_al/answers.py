@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import torch
 
-from nlp_al.annotation import Annotator, Question, as_questions
+from nlp_al.annotation import Annotator, Guess, as_questions, showable
 from nlp_al.bench import Bench
-from nlp_al.pool import Answer, Pool, Query
+from nlp_al.pool import HOLDOUT, Answer, Pool, Query
 from nlp_al.processes import Bell
 from nlp_al.processes import shared as on_all
 from nlp_al.progress import Progress
 from nlp_al.refinement import FILE as SUGGESTIONS
-from nlp_al.scores import suggest
+from nlp_al.refinement import guesses_of, whole_rounds
+from nlp_al.scores import explain, suggest
+from nlp_al.seeds import derived_seed
 from nlp_al.signals.collector import Scorer
 from nlp_al.store import RunDirectory
 
@@ -26,11 +30,24 @@ class Answers:
     """The answers of one run as they come. All processes call its methods together; the main one has the store.
 
     store: the run directory, where each answer is as soon as it is here. shared: how many all processes know of.
+    seed: the run's. gold: labels by id, in a simulation.
     """
 
-    def __init__(self, annotator: Annotator, bench: Bench, pool: Pool, bell: Bell, progress: Progress) -> None:
+    def __init__(
+        self,
+        annotator: Annotator,
+        bench: Bench,
+        pool: Pool,
+        bell: Bell,
+        progress: Progress,
+        seed: int = 0,
+        gold: Mapping[str, Any] | None = None,
+    ) -> None:
         self.annotator = annotator
+        self.seed = seed
+        self.gold = gold or {}
         self.task = bench.task
+        self.changes = bench.changes
         self.encoder = bench.encoder
         self.pool = pool
         self.bell = bell
@@ -41,36 +58,49 @@ class Answers:
     def publish(self, queries: Sequence[Query], model: Scorer | None, generator: torch.Generator) -> None:
         """Puts questions before the annotators, with what they wish for."""
         examples, wants = [self.pool[query.id] for query in queries], self.annotator.wants
-        guesses, vectors = None, None
+        guesses, vectors = {}, None
         if "suggestion" in wants:
-            guesses = suggest(model, self.task, examples, generator)
+            guesses = self._guesses(queries, model, generator)
         if "vector" in wants:
             self.encoder.encode(examples)
             if self.store is not None and examples:
                 vectors = self.task.embeddings(self.encoder.rows(examples)).tolist()
         if self.store is not None and queries:
-            questions = as_questions(queries, examples, self.pool.places(), guesses, vectors)
-            self._keep_guesses(questions, self.store)
-            self.annotator.push(questions)
+            self.annotator.push(as_questions(queries, examples, self.pool.places(), guesses, vectors))
 
-    def _keep_guesses(self, questions: Sequence[Question], store: RunDirectory) -> None:
-        """Writes down what people are about to see; what was published stays, so the first guess of each holds."""
-        known = {line["id"] for line in store.lines(SUGGESTIONS)}
-        store.append(
-            SUGGESTIONS,
-            [
-                {
-                    "round": one.round,
-                    "id": one.example.id,
-                    "label": one.suggestion,
-                    "confidence": one.confidence,
-                    "agent": one.agent,
-                    "answers": len(self.pool.answers),
-                }
-                for one in questions
-                if one.example.id not in known and one.shows(self.task)
-            ],
-        )
+    def _guesses(self, queries: Sequence[Query], model: Scorer | None, generator: torch.Generator) -> dict[str, Guess]:
+        """What people are shown of the model, by id, which is written down before they see it.
+
+        What was published stays, so a batch keeps the guesses that it had at first; the initial set had none. Nobody is
+        shown a guess of what is held out: it would draw their answers.
+        """
+        lines = self.store.lines(SUGGESTIONS) if self.store is not None else []
+        known = {0, *whole_rounds(lines)}
+        fresh = on_all([query for query in queries if query.round not in known and query.strategy != HOLDOUT])
+        examples = [self.pool[query.id] for query in fresh]
+        made = suggest(model, self.task, examples, generator)
+        salient = None
+        if model is not None and examples and "explanation" in self.annotator.wants:
+            salient = explain(model, examples)
+        if self.store is None:
+            return {}
+        new = []
+        for at, (query, (label, confidence)) in enumerate(zip(fresh, made or (), strict=False)):
+            if showable(label, examples[at], self.task):
+                line = {"round": query.round, "id": query.id, "label": label, "confidence": confidence}
+                line |= {"agent": f"model-of-round-{query.round - 1}", "answers": len(self.pool.answers)}
+                line |= {"shown": not self._is_control(query)}
+                line |= {"salient": salient[at]} if salient is not None else {}
+                line |= {"gold": self.gold[query.id]} if query.id in self.gold else {}
+                new.append(line)
+        sizes, there = Counter(line["round"] for line in new), {line["id"] for line in lines}
+        new = [{**line, "batch": sizes[line["round"]]} for line in new if line["id"] not in there]
+        self.store.append(SUGGESTIONS, new)
+        return guesses_of([*lines, *new], self.task, self.changes)
+
+    def _is_control(self, query: Query) -> bool:
+        """Whether people are asked about it without the model's guess: drawn at random, and the same in every start."""
+        return derived_seed(self.seed, query.round, f"control {query.id}") / 2**32 < self.annotator.control
 
     def pull(self, round_: int) -> bool:
         """Takes what has been answered since; whether there was anything. round_: the one that is written beside it."""

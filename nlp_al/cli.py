@@ -6,6 +6,7 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -85,6 +86,10 @@ def command(argv: Sequence[str] | None) -> None:
     reviewed.add_argument("--out", type=Path, metavar="FILE", help="the table, as CSV [RUN/review.csv]")
     reviewed.add_argument("--folds", type=int, default=5, help="models that judge, each what the others learn from [5]")
     reviewed.add_argument("--by", choices=REVIEWS, default=REVIEWS[0], help=f"how they are found [{REVIEWS[0]}]")
+    reviewed.add_argument("--ask", action="store_true", help="have people answer them again; the run must not go on")
+    reviewed.add_argument(
+        "--annotator", metavar="NAME", help="who is asked; left out: the adjudicator, or else whoever gave the label"
+    )
     reviewed.set_defaults(run=review)
 
     labels_command.add_to(commands)
@@ -177,14 +182,28 @@ def predict(arguments: argparse.Namespace) -> None:
 
 
 def review(arguments: argparse.Namespace) -> None:
-    """Which labels to look at again."""
+    """Which labels to look at again, and who is to do it."""
     if arguments.folds < 2:
         raise UserError(f"--folds is {arguments.folds}; it must be at least 2.")
+    if arguments.annotator is not None and not arguments.ask:
+        raise UserError("--annotator says who is asked again; give --ask as well.")
+    from nlp_al.ask_again import AskAgain
+    from nlp_al.review import Labels
     from nlp_al.review import review as reviewed
+    from nlp_al.run_files import run_config
+    from nlp_al.store import RunDirectory
 
-    out = arguments.out or arguments.run_dir / "review.csv"
-    found, labelled = reviewed(arguments.run_dir, out, arguments.folds, arguments.by)
-    print(f"{out} holds {found} of {labelled} labelled examples, the most doubtful first.")
+    run = arguments.run_dir
+    run_config(run)  # or the folder would be made
+    with RunDirectory(run) if arguments.ask else nullcontext() as store:
+        known = Labels.of(run)
+        again = AskAgain(known, store, arguments.annotator) if store is not None else None
+        out = arguments.out or run / "review.csv"
+        found = reviewed(known, out, arguments.folds, arguments.by)
+        print(f"{out} holds {len(found)} of {len(known.labelled)} labelled examples, the most doubtful first.")
+        if again is not None:
+            print(again.ask(found))
+            print(f"The answers come in when the run's command is given again, or with nlp-al finish {run}.")
 
 
 def finish(arguments: argparse.Namespace) -> None:

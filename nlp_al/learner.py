@@ -59,7 +59,8 @@ class ActiveLearner:
         self.watch = Watch(config, self.bench, self.pool)
         self.fields = Fields(config, self.bench, self.pool, self.fitter, self.sampler)
         self.asking = Asking(config, self.task, self.pool, self.fields, self.progress)
-        self.answers = Answers(self.annotator, self.bench, self.pool, self.bell, self.progress)
+        told = (self.bell, self.progress, config.loop.seed, self.gold)
+        self.answers = Answers(self.annotator, self.bench, self.pool, *told)
         self.disk = disk
         self.store: RunDirectory | None = None
         self.round = 0

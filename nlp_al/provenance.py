@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 
+from nlp_al.aggregation import DATASET
 from nlp_al.annotation import annotator_class
 from nlp_al.config import Config
 from nlp_al.pool import HOLDOUT, Pool
-
-DATASET = "dataset"
-"""The annotator of labels that came with the data, and what such rows were chosen by."""
 
 TOLD = {"initial": "the initial set", HOLDOUT: "the holdout", DATASET: "with a label already", None: "unasked"}
 FOLDS = {"majority": "by majority", "dawid_skene": "by the model of Dawid and Skene"}

@@ -11,7 +11,7 @@ from nlp_al.agreement import NOBODY, Agreement, Person, agreement
 from nlp_al.evaluation import Run, scores
 from nlp_al.pool import HOLDOUT, Pool
 from nlp_al.refinement import FILE as SUGGESTIONS
-from nlp_al.refinement import refinement, told
+from nlp_al.refinement import told_guesses
 from nlp_al.relabel import changes_of
 from nlp_al.report_page import number
 from nlp_al.run_files import run_lines, run_pool, run_task
@@ -102,13 +102,14 @@ def annotators(runs: Sequence[Run]) -> str:
 
 
 def guesses(runs: Sequence[Run]) -> str:
-    """The section on what people made of the model's guesses; nothing where they were shown none."""
+    """The section on what people made of the model's guesses; nothing where there were none."""
     several, said = len(runs) > 1, []
     for run in runs:
         if lines := run_lines(run.path, SUGGESTIONS):
             task = run_task(run.path)
-            found = refinement(lines, run_pool(run.path, [], task), task, changes_of(run.path))
-            said += [f"{run.path.name}: {told(found)}." if several else f"{told(found)}."] if found else []
+            found = told_guesses(lines, run_pool(run.path, [], task), task, changes_of(run.path))
+            told = ". ".join(text[:1].upper() + text[1:] for text in found.values())
+            said += [f"{run.path.name}: {told}." if several else f"{told}."] if found else []
     return page.section("Guesses", page.prose(said)) if said else ""
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from ruamel.yaml import YAML
 
-from nlp_al.aggregation import submitted
+from nlp_al.aggregation import DATASET, submitted
 from nlp_al.bench import Bench
 from nlp_al.config import Config, as_values
 from nlp_al.errors import UserError
@@ -47,7 +47,7 @@ def begin(store: RunDirectory, config: Config, bench: Bench, pool: Pool) -> list
     if known_environment is None or _noted(store, len(metrics), known_environment, environment):
         store.write_json("environment.json", environment)
     known = {(answer.id, answer.annotator) for answer in pool.answers}
-    given = [Answer(e.id, e.label, "dataset") for e in pool.examples if e.label is not None]
+    given = [Answer(e.id, e.label, DATASET) for e in pool.examples if e.label is not None]
     fresh = [answer for answer in given if (answer.id, answer.annotator) not in known]
     store.add_answers(fresh, len(metrics))
     pool.answers += fresh

@@ -41,25 +41,41 @@ class Doubt:
     confidence: float
 
 
-def review(run: Path, out: Path, folds: int, by: str) -> tuple[int, int]:
-    """Writes the examples whose labels are doubtful, the least sure first; (how many, out of how many labelled).
+@dataclass(frozen=True)
+class Labels:
+    """The labels of a run as they are now."""
+
+    config: Config
+    bench: Bench
+    pool: Pool
+    labelled: Labelled
+
+    @classmethod
+    def of(cls, run: Path) -> Labels:
+        """Reads them; UserError where the folder is no run's, RunError where it has none."""
+        config = run_config(run)
+        bench = Bench.of(config)
+        pool = run_pool(run, bench.splits["train"], bench.task)
+        labels = pool.labels()
+        labelled = [(example, labels[example.id]) for example in pool.examples if example.id in labels]
+        if not labelled:
+            raise RunError(f"{run} has no labels yet.")
+        return cls(config, bench, pool, labelled)
+
+
+def review(known: Labels, out: Path, folds: int, by: str) -> list[Doubt]:
+    """The examples whose labels are doubtful, the least sure first; they are written as a table, too.
 
     The probabilities are those of models of the run's kind, each fitted without the part, one of `folds`, that it
     judges.
 
     Raises:
-        UserError: the folder is no run's. RunError: there are too few labels.
+        RunError: there are too few labels.
     """
-    config = run_config(run)
-    bench = Bench.of(config)
-    pool = run_pool(run, bench.splits["train"], bench.task)
-    labels = pool.labels()
-    labelled = [(example, labels[example.id]) for example in pool.examples if example.id in labels]
-    if not labelled:
-        raise RunError(f"{run} has no labels yet.")
-    found = doubts(bench.task, labelled, judged(config, bench, labelled, folds), by)
-    _write(out, found, pool, bench.task)
-    return len(found), len(labelled)
+    task = known.bench.task
+    found = doubts(task, known.labelled, judged(known.config, known.bench, known.labelled, folds), by)
+    _write(out, found, known.pool, task)
+    return found
 
 
 def judged(config: Config, bench: Bench, labelled: Labelled, folds: int) -> Signals:

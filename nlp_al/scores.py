@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -10,11 +11,16 @@ import torch
 from nlp_al.bench import Bench
 from nlp_al.decisions import Decisions
 from nlp_al.pool import Example
+from nlp_al.processes import processes
 from nlp_al.signals.collector import Committee, Scorer, collect, collect_members
+from nlp_al.signals.saliency import Salient, saliency
 from nlp_al.tasks import Task
 from nlp_al.training.fit import Fit
 
 RESAMPLES = 100
+
+WORDS = 5
+"""The most words that are told of a prediction."""
 
 Judges = Callable[[], Iterator[Committee]]
 """Committees whose mean is judged in place of a model."""
@@ -55,6 +61,22 @@ def suggest(
     sure = task.confidence(signals.decisions, predicted)
     labels = [task.as_label(one, example) for one, example in zip(predicted, examples, strict=True)]
     return list(zip(labels, sure, strict=True))
+
+
+def explain(model: Scorer, examples: Sequence[Example], words: int = WORDS) -> list[Salient] | None:
+    """The words of each example that the model's prediction hangs on the most; None on all processes but the main one.
+
+    It alone reads them: a batch is too small to be dealt out. All processes call it together.
+    """
+    live = model.live()
+    if not processes().is_main_process:
+        return None
+    items, batches = live.prepare(examples)
+    found: list[Salient] = [{}] * len(examples)
+    for members in batches:
+        for at, said in zip(members, saliency(live, [items[i] for i in members]), strict=True):
+            found[at] = dict(itertools.islice(said.items(), words))
+    return found
 
 
 def all_scores(

@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from nlp_al.agreement import Agreement, agreement
+from nlp_al.ask_again import FILE as ASKED_AGAIN
+from nlp_al.ask_again import told_again
 from nlp_al.config import Config
 from nlp_al.pool import Pool
 from nlp_al.refinement import FILE as SUGGESTIONS
-from nlp_al.refinement import refinement, told
+from nlp_al.refinement import told_guesses
 from nlp_al.relabel import changes_of
 from nlp_al.run_files import run_config, run_json, run_lines, run_pool, run_task
 from nlp_al.stopping import first_stop, observations, read_rule
@@ -27,8 +29,10 @@ def status_text(path: Path) -> str:
         final = {}
     lines = [f"{path}: {config.task}, {config.strategy_name}, {config.training.mode} training"]
     lines += _counted(pool, agreement(pool.last(), task, pool.fold.decides))
-    made = refinement(run_lines(path, SUGGESTIONS), pool, task, changes_of(path))
-    lines += [f"guesses  {told(made)}"] if made is not None else []
+    for name, said in told_guesses(run_lines(path, SUGGESTIONS), pool, task, changes_of(path)).items():
+        lines.append(f"{name:<9}{said}")
+    again = told_again(run_lines(path, ASKED_AGAIN), pool, task, changes_of(path))
+    lines += [f"again    {again}"] if again is not None else []
     lines += _scores(config, metrics, final)
     lines.append(f"next: {_next(config, path, pool, metrics, final)}")
     return "\n".join(lines)

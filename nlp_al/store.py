@@ -39,6 +39,7 @@ GROWING = (
     "label_changes",
     "made_labels",
     "suggestions",
+    "asked_again",
 )
 """The files, but for .jsonl at their end, that lines are appended to."""
 

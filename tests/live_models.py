@@ -201,6 +201,8 @@ def linear(
             known += [vector] if vector not in known or not same else []
         word = [known.index(vector) + 1 for vector in text] if same else list(range(1, len(text) + 1))
         ones = [1] * len(text)
-        pieces = [{"input_ids": own, "attention_mask": ones, "real": ones, "word": word}]
-        items.append(Item(Example(f"t{at}", "", 1), pieces, len(known)))
+        spots = [(1, place, place, f"w{place}") for place in range(len(text))]
+        places = list(range(1, len(text) + 1))
+        pieces = [{"input_ids": own, "attention_mask": ones, "real": ones, "word": word, "spot": places}]
+        items.append(Item(Example(f"t{at}", "", 1), pieces, len(known), spots))
     return Live(model, tokenizer, task, read), items

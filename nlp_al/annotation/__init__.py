@@ -6,13 +6,23 @@ from importlib.metadata import entry_points
 from typing import Any
 
 from nlp_al.annotation.argilla import Argilla
-from nlp_al.annotation.base import Annotator, Question, Setting, as_questions
+from nlp_al.annotation.base import Annotator, Guess, Question, Setting, as_questions, showable
 from nlp_al.annotation.jsonl import Jsonl
 from nlp_al.annotation.oracle import Oracle
 from nlp_al.errors import UserError
 from nlp_al.values import build, suggest
 
-__all__ = ["ANNOTATORS", "Annotator", "Question", "Setting", "annotator_class", "as_questions", "make_annotator"]
+__all__ = [
+    "ANNOTATORS",
+    "Annotator",
+    "Guess",
+    "Question",
+    "Setting",
+    "annotator_class",
+    "as_questions",
+    "make_annotator",
+    "showable",
+]
 
 ANNOTATORS: dict[str, type[Annotator]] = {"oracle": Oracle, "jsonl": Jsonl, "argilla": Argilla}
 

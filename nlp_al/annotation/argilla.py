@@ -16,14 +16,14 @@ import os
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from hashlib import blake2b
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from nlp_al.annotation.base import Annotator, Question, Setting
 from nlp_al.annotation.connection import Connection
-from nlp_al.annotation.datasets import EVERYBODY, MAIN, REVIEW, DataSets
+from nlp_al.annotation.datasets import EVERYBODY, MAIN, REVIEW, DataSets, own
 from nlp_al.annotation.payload import record
 from nlp_al.errors import UserError
 from nlp_al.pool import OPEN, Answer
@@ -56,6 +56,9 @@ class Argilla(Annotator):
     annotators: int = about("how many people annotate; a server of our own has that many accounts at least", 1)
     workspace: str = about("the workspace whose people may annotate", "nlp-al")
     suggestions: bool = about("whether the model's guess is filled in; faster, and people are drawn towards it", True)
+    scores: bool = about("whether a guess is shown with its probability, which draws people towards it further", False)
+    explain: bool = about("whether a record's metadata tell the words that the model's guess hangs on the most", False)
+    control: float = about("share of the guesses that are not shown, to see what seeing one does to answers", 0.05)
     vectors: bool = about("whether similar records can be looked for", True)
     notes: bool = about("whether people may write a note beside each answer", False)
     replies: bool = about("response selection: whether people may write a better reply than all candidates", False)
@@ -74,8 +77,11 @@ class Argilla(Annotator):
     def __post_init__(self) -> None:
         if self.min_submitted < 1:
             raise ValueError(f"min_submitted is {self.min_submitted}; it must be at least 1.")
-        if not 0.0 <= self.agreement <= 1.0:
-            raise ValueError(f"agreement is {self.agreement}; it must lie between 0 and 1.")
+        for name in ("agreement", "control"):
+            if not 0.0 <= getattr(self, name) <= 1.0:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must lie between 0 and 1.")
+        if self.explain and not self.suggestions:
+            raise ValueError("explain is true, but suggestions is false; it says what a suggestion hangs on.")
         if self.agreement and self.annotators < 2:
             raise ValueError(f"agreement is {self.agreement}, but annotators is {self.annotators}; it takes two.")
         for name in ("enough", "ahead"):
@@ -86,7 +92,7 @@ class Argilla(Annotator):
     @property
     def wants(self) -> frozenset[str]:
         """What questions are to carry beside the example."""
-        wishes = {"suggestion": self.suggestions, "vector": self.vectors}
+        wishes = {"suggestion": self.suggestions, "explanation": self.explain, "vector": self.vectors}
         return frozenset(name for name, wanted in wishes.items() if wanted)
 
     @property
@@ -125,7 +131,7 @@ class Argilla(Annotator):
         self._log_in = ""
         logging.getLogger("argilla.sdk").setLevel(logging.CRITICAL)  # what it says is told here, in a sentence
         self._server = self._connected()
-        waits = {MAIN: self.min_submitted, EVERYBODY: self.annotators, REVIEW: 1}
+        waits = {MAIN: self.min_submitted, EVERYBODY: self.annotators}  # one person alone is asked all else
         self._sets = DataSets(self._server, setting, self._form, texts, self.workspace, waits, self.adjudicator)
         if self.adjudicator is not None and self.adjudicator not in (known := self._sets.people().values()):
             raise UserError(f"annotator.adjudicator is {self.adjudicator!r}; the users are {', '.join(known)}.")
@@ -142,13 +148,38 @@ class Argilla(Annotator):
             print(f"{', '.join(told)}{self._log_in}", flush=True)
 
     def pull(self) -> list[Answer]:
-        """Every answer as it is now, by record and person; where people disagree the adjudicator is asked."""
-        records = self._sets.answered()
-        found = {(answer.id, answer.annotator): answer for one in records for answer in self._read(one)}
+        """Every answer as it is now, by record and person; where people disagree the adjudicator is asked.
+
+        Of somebody who was asked again the second answer holds, once it is more than a draft.
+        """
+        records, found = self._sets.answered(), dict[tuple[str, str], Answer]()
+        for answer in (answer for one in records for answer in self._read(one)):
+            who = (answer.id, answer.annotator)
+            if answer.status not in OPEN or who not in found:
+                found[who] = answer
         if self.adjudicator is not None:
             rounds = {one["external_id"]: one["metadata"]["round"] for one in records}
             self._ask_adjudicator(list(found.values()), rounds)
         return self._with_retracted(list(found.values()))
+
+    def ask_again(self, questions: Sequence[Question], person: str | None) -> None:
+        """Publishes them for this person alone: of the adjudicator, behind the disagreements."""
+        if person is not None and person not in (known := self._sets.people().values()):
+            raise UserError(f"There is no user {person!r} to be asked again; the users are {', '.join(known)}.")
+        if questions:
+            assert person is not None
+            new, url = self._ask_one(person, questions)
+            print(f"{new} questions wait for {person} at {url}{self._log_in}" if new else "Nothing new.", flush=True)
+
+    def _ask_one(self, person: str, questions: Sequence[Question]) -> tuple[int, str]:
+        """Adds what this person was not asked yet; how many, and where."""
+        kind = REVIEW if person == self.adjudicator else own(person)
+        asked = self._sets.asked(kind)
+        fresh = [question for question in questions if question.example.id not in asked]
+        page = self._sets.page(kind, None)
+        placed = [replace(question, place=len(asked) + at) for at, question in enumerate(fresh)]
+        page.write([self._record(page, question) for question in placed])
+        return len(fresh), page.url
 
     def _by_kind(self, questions: Sequence[Question]) -> dict[str, list[Question]]:
         kinds: dict[str, list[Question]] = {}
@@ -158,7 +189,7 @@ class Argilla(Annotator):
         return kinds
 
     def _record(self, page: Page, question: Question) -> dict[str, Any]:
-        return record(question, self.setting.task, self._form, page.questions[ANSWER])
+        return record(question, self.setting.task, self._form, page.questions[ANSWER], self.scores)
 
     # Reading
 
@@ -210,14 +241,13 @@ class Argilla(Annotator):
         open_ = [name for name in differ if name not in decided and name not in asked]
         if not open_:
             return
-        page = self._sets.page(REVIEW, None)
         questions = [
-            Question(self._examples[name], rounds[name], at, why="disagreement", place=len(asked) + at)
-            for at, name in enumerate(open_)
+            Question(self._examples[name], rounds[name], at, why="disagreement") for at, name in enumerate(open_)
         ]
-        page.write([self._record(page, question) for question in questions])
+        assert self.adjudicator is not None
+        _, url = self._ask_one(self.adjudicator, questions)
         count = f"{len(open_)} disagreements wait" if len(open_) > 1 else "1 disagreement waits"
-        print(f"      {count} for {self.adjudicator} at {page.url}", flush=True)
+        print(f"      {count} for {self.adjudicator} at {url}", flush=True)
 
     # The server
 

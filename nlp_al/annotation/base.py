@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
-from nlp_al.pool import HOLDOUT, Answer, Example, Query
+from nlp_al.errors import UserError
+from nlp_al.pool import Answer, Example, Query
 from nlp_al.strategies import all_strategies
 from nlp_al.tasks import Task
 
@@ -18,8 +19,8 @@ class Question:
     """One example that somebody is asked about; rank 0 is the most wanted of its round.
 
     strategy: what chose it, and why in a word. suggestion: the label that the model would give, with its probability (a
-    list where the label has parts), and which model that is. vector: what similar examples are found by. place: in the
-    order of asking, over all rounds.
+    list where the label has parts), and which model that is; salient: the words that it hangs on, with how much.
+    vector: what similar examples are found by. place: in the order of asking, over all rounds.
     """
 
     example: Example
@@ -33,27 +34,44 @@ class Question:
     agent: str | None = None
     vector: list[float] | None = None
     place: int = 0
+    salient: Mapping[str, float] | None = None
 
     def shows(self, task: Task) -> bool:
-        """Whether there is a guess that a page can show; one of no label and no span it can't."""
-        return self.suggestion is not None and task.to_form(self.suggestion, self.example) not in (None, [])
+        """Whether there is a guess that a page can show."""
+        return showable(self.suggestion, self.example, task)
+
+
+@dataclass(frozen=True)
+class Guess:
+    """What a model says of an example that people are asked about; the fields are those of `Question`."""
+
+    label: Any
+    confidence: float | list[float] | None = None
+    agent: str | None = None
+    salient: Mapping[str, float] | None = None
+
+
+def showable(label: Any, example: Example, task: Task) -> bool:
+    """Whether a page can fill this label in; one of no label and no span it can't."""
+    return label is not None and task.to_form(label, example) not in (None, [])
 
 
 def as_questions(
     batch: Sequence[Query],
     examples: Sequence[Example],
     places: Mapping[str, int],
-    guesses: Sequence[tuple[Any, Any]] | None = None,
+    guesses: Mapping[str, Guess],
     vectors: Sequence[list[float]] | None = None,
 ) -> list[Question]:
-    """A batch with what is known of it. Nobody is shown a guess of what is held out: it would draw their answers."""
+    """A batch with what is known of it. guesses: those that are shown, by id."""
     made = []
     whys = {name: _why(name) for name in {query.strategy for query in batch}}  # each asks what packages there are
     for at, (query, example) in enumerate(zip(batch, examples, strict=True)):
-        guess, sure = guesses[at] if guesses and query.strategy != HOLDOUT else (None, None)
+        guess = guesses.get(query.id, Guess(None))
+        said = (guess.label, guess.confidence, guess.agent)
+        about = (query.round, query.rank, query.score, query.strategy, whys[query.strategy], *said)
         vector = vectors[at] if vectors else None
-        about = (query.round, query.rank, query.score, query.strategy, whys[query.strategy], guess, sure)
-        made.append(Question(example, *about, f"model-of-round-{query.round - 1}", vector, places[example.id]))
+        made.append(Question(example, *about, vector, places[example.id], guess.salient))
     return made
 
 
@@ -95,8 +113,13 @@ class Annotator(ABC):
 
     @property
     def wants(self) -> frozenset[str]:
-        """What questions are to carry beside the example: `suggestion`, `vector`."""
+        """What questions are to carry beside the example: `suggestion`, `explanation` of it, `vector`."""
         return frozenset()
+
+    @property
+    def control(self) -> float:
+        """The share of the suggestions that are made and not shown, to tell what seeing one does to answers."""
+        return 0.0
 
     def enough_of(self, batch: int) -> int:
         """How many answers to a batch of this size are enough to go on."""
@@ -125,6 +148,17 @@ class Annotator(ABC):
     @abstractmethod
     def push(self, questions: Sequence[Question]) -> None:
         """Puts a batch before the annotators."""
+
+    def ask_again(self, questions: Sequence[Question], person: str | None) -> None:
+        """Puts questions before one person about what is labelled already; `pull` brings the answers. What this person
+        was asked again before is not asked once more.
+
+        Called between two starts of a run, first without questions, to see whether that can be done.
+
+        Raises:
+            UserError: it can't, or there is no such person.
+        """
+        raise UserError("The run's annotator can't ask again; only people can, with the annotator argilla or jsonl.")
 
     @abstractmethod
     def pull(self) -> list[Answer]:

@@ -21,8 +21,13 @@ MAIN, EVERYBODY, REVIEW = "main", "everybody", "review"
 """What any one person may answer; what all do; what the adjudicator is asked."""
 
 
+def own(person: str) -> str:
+    """The kind of what somebody else is asked again."""
+    return f"{REVIEW}-{person}"
+
+
 class DataSets:
-    """A run's data sets by kind. waits: how many answers a record of each kind waits for. texts: optional questions.
+    """A run's data sets by kind. waits: how many answers a record waits for, by kind. texts: optional questions.
 
     Each is noted before it is made, so that what a crash left half made is found and finished.
 
@@ -64,12 +69,11 @@ class DataSets:
         return self._pages[kind].places if kind in self._pages else {}
 
     def answered(self) -> list[dict[str, Any]]:
-        """Every record with a response, the adjudicator's last."""
+        """Every record with a response, first of what was asked once, and the adjudicator's last."""
         found = []
-        for kind in (MAIN, EVERYBODY, REVIEW):
-            if kind in self._pages:
-                self._hold(self._pages[kind])
-                found += self._pages[kind].answered()
+        for kind in sorted(self._pages, key=lambda kind: (kind not in (MAIN, EVERYBODY), kind == REVIEW)):
+            self._hold(self._pages[kind])
+            found += self._pages[kind].answered()
         return found
 
     def people(self) -> dict[str, str]:
@@ -151,7 +155,7 @@ class DataSets:
 
     def _made(self, kind: str, name: str, dimensions: int | None) -> Page:
         labels, workspace = self._setting.labels, self._workspace(kind)
-        plan = Plan(name, workspace, self._form, labels, self._waits[kind], dimensions, self._texts)
+        plan = Plan(name, workspace, self._form, labels, self._waits.get(kind, 1), dimensions, self._texts)
         return publish(self._server, plan)
 
     def _new_name(self, kind: str) -> str:
@@ -176,15 +180,16 @@ class DataSets:
         return list(dict.fromkeys(name for name in map(now, value) if name is not None)) or None
 
     def _workspace(self, kind: str) -> str:
-        """Its id; the adjudicator has one of their own, made where it is not there."""
+        """Its id; who is asked alone has one of their own, made where it is not there."""
         known = self._workspaces()
-        if kind != REVIEW:
+        if kind in (MAIN, EVERYBODY):
             return known[self._workspace_name]
-        name = f"{self._workspace_name}-{self._adjudicator}"
-        own = known.get(name) or str(self._server.send("POST", "workspaces", {"name": name})["id"])
-        member = next(ident for ident, name in self.people().items() if name == self._adjudicator)
-        self._server.send("POST", f"workspaces/{own}/users", {"user_id": member}, known=CONFLICT)
-        return own
+        person = self._adjudicator if kind == REVIEW else kind.removeprefix(own(""))
+        name = f"{self._workspace_name}-{person}"
+        found = known.get(name) or str(self._server.send("POST", "workspaces", {"name": name})["id"])
+        member = next(ident for ident, name in self.people().items() if name == person)
+        self._server.send("POST", f"workspaces/{found}/users", {"user_id": member}, known=CONFLICT)
+        return found
 
     def _workspaces(self) -> dict[str, str]:
         """Ids by name; UserError where that of the run is not among them."""

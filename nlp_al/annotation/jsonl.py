@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from nlp_al.annotation.base import Annotator, Question, Setting
 from nlp_al.pool import STATUSES, Answer
@@ -23,7 +24,8 @@ class Jsonl(Annotator):
 
     A question is {"id", "round", "rank"} and what is to be read: "text", "tokens", or "context" and "candidates". An
     answer is {"id", "label"}, with "annotator" and "status" optional. A line that is no such answer is told once and
-    passed over, unless it is the last one and may still be written; the last line of an id and annotator holds.
+    passed over, unless it is the last one and may still be written; the last line of an id and annotator holds. What is
+    asked again is in `questions-again.jsonl`, with the "annotator" who is to answer it.
     """
 
     folder: str | None = field(default=None, metadata={"help": "folder of questions.jsonl and answers.jsonl"})
@@ -41,17 +43,27 @@ class Jsonl(Annotator):
     def push(self, questions: Sequence[Question]) -> None:
         """Writes all questions of this process, the newest batch last."""
         self._asked.update({question.example.id: question for question in questions})
-        asked = self._asked.values()
-        whole = [
-            {"id": q.example.id, "round": q.round, "rank": q.rank, **self.setting.task.question(q.example.inputs)}
-            for q in asked
-        ]
-        lines = [json.dumps(line, ensure_ascii=False) for line in whole]
+        lines = [json.dumps(self._line(question), ensure_ascii=False) for question in self._asked.values()]
         fresh = self._folder / "questions.jsonl.new"
         fresh.write_text("\n".join(lines) + "\n", encoding="utf-8")
         fresh.replace(self._folder / "questions.jsonl")
         print(f"{len(questions)} questions wait in {self._folder / 'questions.jsonl'}; ", end="")
         print(f'answer in {self._folder / "answers.jsonl"} as {{"id": ..., "label": ...}}.', flush=True)
+
+    def ask_again(self, questions: Sequence[Question], person: str | None) -> None:
+        """Adds them to the file."""
+        if questions:
+            path = self._folder / "questions-again.jsonl"
+            whole = [{**self._line(question), "annotator": person} for question in questions]
+            with path.open("a", encoding="utf-8") as file:
+                file.writelines(json.dumps(line, ensure_ascii=False) + "\n" for line in whole)
+            told = json.dumps({"id": "...", "label": "...", "annotator": person}, ensure_ascii=False)
+            print(f"{len(questions)} questions wait in {path}; ", end="")
+            print(f"answer in {self._folder / 'answers.jsonl'} as {told}.", flush=True)
+
+    def _line(self, question: Question) -> dict[str, Any]:
+        shown = self.setting.task.question(question.example.inputs)
+        return {"id": question.example.id, "round": question.round, "rank": question.rank, **shown}
 
     def pull(self) -> list[Answer]:
         """Every line that can be read, in file order. The file is read again only where it has changed."""

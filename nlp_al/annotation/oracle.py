@@ -16,7 +16,9 @@ from nlp_al.pool import Answer, Example
 
 @dataclass
 class Oracle(Annotator):
-    """Answers at once with the gold label. What it says of an example depends on `seed` and the id alone."""
+    """Answers at once with the gold label. What it says of an example depends on `seed` and the id alone, and, where it
+    is drawn towards the model's guesses, on these.
+    """
 
     noise: float = field(
         default=0.0, metadata={"help": "chance that a decision, or with noise_kind spans an entity, is mistaken"}
@@ -30,16 +32,27 @@ class Oracle(Annotator):
         },
     )
     refusals: float = field(default=0.0, metadata={"help": "chance that an example is discarded without a label"})
-    seed: int = field(default=0, metadata={"help": "seed of noise and refusals, apart from loop.seed"})
+    anchoring: float = field(
+        default=0.0, metadata={"help": "chance that the model's guess is taken as it is; above 0 guesses are shown"}
+    )
+    control: float = field(
+        default=0.05, metadata={"help": "share of the guesses that are not shown, to see what seeing one does"}
+    )
+    seed: int = field(default=0, metadata={"help": "seed of noise, refusals and anchoring, apart from loop.seed"})
 
     seconds_between_pulls: ClassVar[float] = 0.0
     hides_gold: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        for name in ("noise", "refusals"):
+        for name in ("noise", "refusals", "anchoring", "control"):
             if not 0.0 <= getattr(self, name) <= 1.0:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must lie between 0 and 1.")
         self._answers: dict[str, Answer] = {}
+
+    @property
+    def wants(self) -> frozenset[str]:
+        """Guesses, where it is drawn towards them."""
+        return frozenset({"suggestion"} if self.anchoring else ())
 
     def start(self, setting: Setting) -> None:
         """Knows the task."""
@@ -61,6 +74,8 @@ class Oracle(Annotator):
             else:
                 gold = self.setting.gold[name]
                 label = self._mistaken(gold, question.example, draw) if self.noise else gold
+                drawn = self.anchoring and random.Random(f"{self.seed}:{name}:anchoring").random() < self.anchoring
+                label = question.suggestion if drawn and question.shows(self.setting.task) else label
                 self._answers[name] = Answer(name, label, "oracle", "submitted")
 
     def _mistaken(self, gold: Any, example: Example, draw: random.Random) -> Any:

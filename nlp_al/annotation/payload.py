@@ -15,6 +15,9 @@ VECTOR = "embedding"
 METADATA = {"round": "integer", "rank": "integer", "score": "float", "strategy": "terms", "why": "terms"}
 """What a record says about itself beside its fields. rank: its place in the order of asking, over all rounds."""
 
+SALIENT = "salient"
+"""Beside it, the words that the model's guess hangs on; no filter is made of them."""
+
 PLACEHOLDER = "\u25af"
 ASTRAL = re.compile("[\U00010000-\U0010ffff]")
 
@@ -45,24 +48,28 @@ def question_settings(form: Form, guidelines: Mapping[str, str]) -> tuple[str, d
     return "Which candidate fits?" if CHAT in form.fields.values() else title, {"type": kind, "options": options}
 
 
-def record(question: Question, task: Task, form: Form, question_id: str) -> dict[str, Any]:
-    """All of it: what is left out of the metadata when a record is written again would be lost."""
+def record(question: Question, task: Task, form: Form, question_id: str, scores: bool = False) -> dict[str, Any]:
+    """All of it: what is left out of the metadata when a record is written again would be lost.
+
+    scores: whether the page may say how probable the model's guess is.
+    """
     example = question.example
     shown = {name: harmless(value, form.kind == "spans") for name, value in task.shown(example.inputs).items()}
     about = {name: getattr(question, "place" if name == "rank" else name) for name in METADATA}
     metadata = {name: value for name, value in about.items() if value not in (None, "")}
+    metadata |= {SALIENT: ", ".join(question.salient)} if question.salient else {}
     vectors = {"vectors": {VECTOR: question.vector}} if question.vector is not None else {}
-    suggestions = guesses(question, task, question_id)
+    suggestions = guesses(question, task, question_id, scores)
     return {"external_id": example.id, "fields": shown, "metadata": metadata, "suggestions": suggestions, **vectors}
 
 
-def guesses(question: Question, task: Task, question_id: str) -> list[dict[str, Any]]:
+def guesses(question: Question, task: Task, question_id: str, scores: bool) -> list[dict[str, Any]]:
     """The model's guess, where there is one to show."""
     if not question.shows(task):
         return []
     value = task.to_form(question.suggestion, question.example)
-    about = {"value": value, "score": question.confidence, "agent": question.agent, "type": "model"}
-    return [{"question_id": question_id, **about}]
+    score = question.confidence if scores else None
+    return [{"question_id": question_id, "value": value, "score": score, "agent": question.agent, "type": "model"}]
 
 
 def harmless(value: Any, spans: bool) -> Any:

@@ -26,12 +26,15 @@ class Item(NamedTuple):
     """An example as it is read.
 
     pieces: each with `real`, 1 for the tokens of words, 0 for special ones, and `word`, which of the distinct words
-    that the example is about a token belongs to, counted from 1, 0 for none. words: how many of these there are.
+    that the example is about a token belongs to, and `spot`, which of the tokens that it is about, both counted from
+    1, 0 for none; several pieces may hold the same one. words: how many words there are. spots: of each of these tokens
+    its text, its word there, where it begins, and how it is written.
     """
 
     example: Example
     pieces: list[Piece]
     words: int
+    spots: Sequence[tuple[int, int, int, str]] = ()
 
 
 class Live:
@@ -74,6 +77,7 @@ class Live:
     def _item(self, example: Example, units: Sequence[Sequence[Piece]]) -> Item:
         special = {*self.tokenizer.all_special_ids} - {self.tokenizer.unk_token_id}
         known: dict[tuple[int, ...], int] = {}
+        seen: dict[tuple[int, int, int, int], tuple[int, tuple[int, int, int, str]]] = {}
         pieces = []
         for unit, piece in ((unit, piece) for unit, own in enumerate(units) for piece in own):
             ids, kept = piece["input_ids"], {name: v for name, v in piece.items() if name not in _TOLD}
@@ -87,8 +91,17 @@ class Live:
                 # Of a dialogue the candidates are no part of what it is about.
                 about = text and (self.task.shape != "ranking" or (unit == 0 and text == 1))
                 words += [known.setdefault(tokens, len(known) + 1) if about else 0] * len(tokens)
-            pieces.append({**kept, "real": [int(text > 0) for text, _ in spots], "word": words})
-        return Item(example, pieces, len(known))
+            places: list[int] = []
+            before, again = (0, 0, 0), 0
+            for (text, at), (start, end), written, word in zip(
+                spots, piece["span"], piece["written"], words, strict=True
+            ):
+                again = again + 1 if (text, start, end) == before else 0  # a character may be several tokens
+                before = (text, start, end)
+                said = (text, at, start, "" if again else written)
+                places.append(seen.setdefault((*before, again), (len(seen) + 1, said))[0] if word else 0)
+            pieces.append({**kept, "real": [int(text > 0) for text, _ in spots], "word": words, "spot": places})
+        return Item(example, pieces, len(known), [spot for _, spot in seen.values()])
 
     def readings(self, items: Sequence[Item]) -> Iterator[tuple[slice, Reading]]:
         """Runs of a batch that have at most `batch_size` pieces, or one example, and where they stand in it."""
@@ -122,7 +135,7 @@ class Reading:
     """A few examples before a live model, as one padded batch of P pieces of T tokens.
 
     pieces: int64[n + 1], the pieces of each example. real: bool[P, T], the tokens of words. word: int64[P, T], as in
-    `Item`. words: int64[n + 1], the distinct words of each example.
+    `Item`; `batch` has its spots likewise. words: int64[n + 1], the distinct words of each example.
     """
 
     def __init__(self, live: Live, items: Sequence[Item]) -> None:
@@ -182,15 +195,15 @@ class Reading:
         return values.float().repeat_interleave(self.pieces.diff())[:, None, None].to(self.live.device)
 
 
-_TOLD = ("text", "word")
+_TOLD = ("text", "word", "span", "written")
 
 
 class _Telling:
     """A tokenizer that also says of each token which text it is of, counted from 1, 0 for one that it put in itself,
-    and which word of that.
+    which word of that, where it begins and ends there, and how it is written.
 
-    Tasks hand on what a tokenizer returns token by token, so that pieces have both. Where a tokenizer knows no words,
-    each token is one.
+    Tasks hand on what a tokenizer returns token by token, so that pieces have all of it. Where a tokenizer knows no
+    words, each token is one.
     """
 
     def __init__(self, tokenizer: Any) -> None:
@@ -209,4 +222,9 @@ class _Telling:
         spots = [(made.sequence_ids(at), made.word_ids(at)) for at in count]
         made["text"] = [[0 if text is None else text + 1 for text in texts] for texts, _ in spots]
         made["word"] = [words if knows else list(range(len(words))) for _, words in spots]
+        made["span"] = [list(encoding.offsets) for encoding in made.encodings]
+        made["written"] = [
+            ["" if text is None else texts[text][at][start:end] for text, (start, end) in zip(own, spans, strict=True)]
+            for at, ((own, _), spans) in enumerate(zip(spots, made["span"], strict=True))
+        ]
         return made

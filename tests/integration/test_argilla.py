@@ -94,7 +94,7 @@ def test_one_label_a_text(running, tmp_path):
         "why": "uncertainty",
     }
     (guess,) = first["suggestions"]
-    assert [guess[name] for name in ("value", "score", "agent")] == ["login", 0.75, "model-of-round-2"]
+    assert [guess[name] for name in ("value", "score", "agent")] == ["login", None, "model-of-round-2"]
     assert first["vectors"] == {"embedding": [0.5, 1.0]}
     assert second["suggestions"] == []
     assert "score" not in second["metadata"]
@@ -111,7 +111,7 @@ def test_pairs(running, tmp_path):
 def test_several_labels_a_text(running, tmp_path):
     example = Example("a", "late and broken", 3)
     task = classes("late", "broken", "rude", multi_label=True)
-    made = annotator(running, tmp_path / "run", task, [example])
+    made = annotator(running, tmp_path / "run", task, [example], scores=True)
     made.push([Question(example, 1, 0, suggestion=["late", "broken"], confidence=[0.75, 0.5], agent="m")])
     _, dataset, (record,) = published(running, tmp_path / "run")
     question = dataset["questions"]["label"]
@@ -129,7 +129,7 @@ def test_entities_with_characters_that_utf16_writes_as_two(running, tmp_path):
     words = ["😀😀", "Ada", "Lovelace", "lives", "in", "𝓛ondon"]
     examples = [Example("a", words, 6), Example("b", ["Nobody", "here"], 2)]
     task = make_task("token-classification", {}).with_labels(["O", "B-PER", "I-PER", "B-LOC", "I-LOC"])
-    made = annotator(running, tmp_path / "run", task, examples, {"PER": "people"})
+    made = annotator(running, tmp_path / "run", task, examples, {"PER": "people"}, scores=True)
     tags = ["O", "B-PER", "I-PER", "O", "O", "B-LOC"]
     made.push(
         [
@@ -313,7 +313,7 @@ def test_a_data_set_that_somebody_renamed_or_deleted(running, two, tmp_path):
 def test_labels_that_changed_after_it_was_published(running, tmp_path):
     """One added, one renamed, two made one: every state of every answer is carried over, and the old page is gone."""
     examples = [Example(name, name, 1) for name in "abcdef"]
-    made = annotator(running, tmp_path / "run", classes("login", "bill", "refund"), examples)
+    made = annotator(running, tmp_path / "run", classes("login", "bill", "refund"), examples, scores=True)
     made.push(asked(examples, suggestion="bill", confidence=0.5, agent="m", vector=[0.5, 0.25]))
     api, old, records = published(running, tmp_path / "run")
     ann, bob = running.api("annotator-1"), running.api("annotator-2")
@@ -436,6 +436,58 @@ def test_disagreements_go_to_the_adjudicator(running, tmp_path, capsys):
     assert judge.queue(pages["review"]["id"]) == [record]  # asked once
     judge.answer(record, label="yes")
     assert Answer("a", "yes", "annotator-3", "submitted") in again.pull()
+
+
+@pytest.mark.parametrize("adjudicator", [None, "annotator-1"])
+def test_who_is_asked_again_is_asked_alone_and_the_second_answer_holds(running, tmp_path, capsys, adjudicator):
+    examples, task = [Example(name, name, 1) for name in "abc"], classes("yes", "no")
+    made = annotator(running, tmp_path / "run", task, examples, adjudicator=adjudicator)
+    made.push(asked(examples, suggestion="yes", agent="m"))
+    _, _, records = published(running, tmp_path / "run")
+    ann, bob = running.api("annotator-1"), running.api("annotator-2")
+    for record in records:
+        ann.answer(record["id"], label="yes")
+    before = made.pull()
+    made.ask_again([], "annotator-1")
+    capsys.readouterr()
+    doubts = [Question(example, 0, at, why="doubt", place=at) for at, example in enumerate(examples[:2])]
+    made.ask_again(doubts, "annotator-1")
+    assert capsys.readouterr().out.startswith("2 questions wait for annotator-1 at http://")
+    pages = json.loads((tmp_path / "run" / "argilla.json").read_text())["pages"]
+    assert set(pages) == {"main", "review" if adjudicator else "review-annotator-1"}
+    page = next(kept["id"] for kind, kept in pages.items() if kind != "main")
+    with pytest.raises(httpx.HTTPStatusError):
+        bob.queue(page)
+    first, second = ann.queue(page)
+    shown = {item["record"]["id"]: item["record"] for item in ann.search(page, {}, include="suggestions")["items"]}
+    assert [shown[one]["external_id"] for one in (first, second)] == ["a", "b"]
+    assert all(one["metadata"] == {"round": 0, "rank": at, "why": "doubt"} for at, one in enumerate(shown.values()))
+    assert not any(one.get("suggestions") for one in shown.values())  # nobody is drawn anywhere
+
+    again = annotator(running, tmp_path / "run", task, examples, adjudicator=adjudicator)  # the run goes on
+    assert again.pull() == before
+    ann.answer(first, status="draft", label="no")
+    assert again.pull() == before  # the answer holds until there is another
+    ann.answer(second, label="no")
+    said = {answer.id: answer.label for answer in again.pull()}
+    assert said == {"a": "yes", "b": "no", "c": "yes"}
+    again.ask_again([replace(doubts[1], place=0), Question(examples[2], 0, 1, why="doubt")], "annotator-1")
+    assert len(list(running.api().records(page))) == 3
+    again.ask_again(doubts, "annotator-1")
+    assert capsys.readouterr().out.endswith("\nNothing new.\n")
+    with pytest.raises(UserError, match=r"^There is no user 'eve' to be asked again; the users are .*annotator-1"):
+        again.ask_again([], "eve")
+
+
+def test_what_was_asked_again_is_carried_over_to_other_labels(running, tmp_path):
+    example = Example("a", "a", 1)
+    made = annotator(running, tmp_path / "run", classes("yes", "no"), [example])
+    made.push(asked([example]))
+    made.ask_again([Question(example, 0, 0, why="doubt")], "annotator-2")
+    ident = json.loads((tmp_path / "run" / "argilla.json").read_text())["pages"]["review-annotator-2"]["id"]
+    running.api("annotator-2").answer(running.api("annotator-2").queue(ident)[0], label="no")
+    again = annotator(running, tmp_path / "run", classes("yes", "never"), [example], renamed={"no": "never"})
+    assert again.pull() == [Answer("a", "never", "annotator-2", "submitted")]
 
 
 def test_an_adjudicator_who_is_not_there(running, tmp_path):

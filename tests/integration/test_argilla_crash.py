@@ -46,7 +46,7 @@ ANN, BOB, JUDGE = PEOPLE = ("annotator-1", "annotator-2", "annotator-3")
 # What each scenario sets beside a frozen encoder and margin as its strategy.
 SCENARIOS: dict[str, dict[str, Any]] = {
     "published": {"loop": {"initial": 2, "rounds": 0}},
-    "rounds": {"loop": {"initial": 4, "batch": 5, "rounds": 2, "seed": 3}},
+    "rounds": {"loop": {"initial": 4, "batch": 5, "rounds": 2, "seed": 3}, "annotator": {"control": 0.3}},
     "several": {
         "loop": {"initial": 4, "batch": 4, "rounds": 1, "holdout": 0.25, "seed": 2},
         "annotator": {"annotators": 2, "agreement": 0.5, "adjudicator": JUDGE},
@@ -494,6 +494,9 @@ def check_finished(run_dir: Path, pages: set[str], records: Any, before: Sequenc
     assert all(query["batch"] == sizes[query["round"]] for query in queries)
     assert pages == {page["name"] for page in json.loads((run_dir / "argilla.json").read_text())["pages"].values()}
 
+    lines = lines_of(run_dir, "suggestions.jsonl")
+    guesses = {line["id"]: line["shown"] for line in lines}
+    assert len(guesses) == len(lines)
     asked = [query["id"] for query in queries]
     shown = {name: record for (kind, name), record in records.items() if kind != "review"}
     assert len(asked) == len(set(asked)) == sum(kind != "review" for kind, _ in records)
@@ -508,7 +511,9 @@ def check_finished(run_dir: Path, pages: set[str], records: Any, before: Sequenc
         assert record["metadata"]["why"]
         assert list(record["vectors"]) == ["embedding"]
         agents = [guess["agent"] for guess in record["suggestions"]]
-        assert agents == [f"model-of-round-{query['round'] - 1}"] * (query["strategy"] == "margin")
+        guessed = query["strategy"] == "margin"
+        assert (query["id"] in guesses) == guessed
+        assert agents == [f"model-of-round-{query['round'] - 1}"] * (guessed and guesses[query["id"]])
     for left in before:
         assert (run_dir / "labels.jsonl").read_bytes().startswith(left.answers)
         for name, record in left.records.items():

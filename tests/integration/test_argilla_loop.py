@@ -193,6 +193,7 @@ def test_the_guess_of_every_shape_is_filled_in(running, model, tmp_path, kind):
     gold = {row["id"]: row[role] for row in rows}
     given = values(running, model, tmp_path, loop={"initial": 10, "batch": 10, "rounds": 1}, **sections)
     given = {name: value for name, value in given.items() if value is not None}
+    given["annotator"] |= {"control": 0.0, "explain": True}
     write_lines(Path(given["dataset"]["data_files"].pop("test")), [])
     write_lines(Path(given["dataset"]["data_files"]["train"]), [{**row, role: None} for row in rows])
     learner = ActiveLearner(read_config(given, Path.cwd()))
@@ -209,6 +210,11 @@ def test_the_guess_of_every_shape_is_filled_in(running, model, tmp_path, kind):
     guessed = [one["suggestions"] for one in records if one["metadata"]["round"] == 1]
     assert len(guessed) == 10
     assert all(guessed) if kind == "dialogue" else any(guessed)  # of several labels none may be likely
+    for one in records:  # with what it hangs on, words of the text or of the context
+        words = one["metadata"].get("salient")
+        assert (words is not None) == bool(one["suggestions"])
+        text = one["fields"].get("text") or " ".join(turn["content"] for turn in one["fields"]["context"])
+        assert set(words.split(", ") if words else ()) <= set(text.split())
     assert learner.pool.labels() == {one["external_id"]: gold[one["external_id"]] for one in records}
 
 
@@ -251,6 +257,40 @@ def test_labels_that_change_in_the_middle_of_a_run(running, model, tmp_path, cap
         }
     newest = read_lines(run_dir / "labels.jsonl")
     assert {line["id"]: line["label"] for line in newest[:10]} == before  # what was written stays as it was
+
+
+def test_doubtful_labels_go_back_to_whoever_gave_them(running, model, tmp_path, monkeypatch, capsys):
+    rows = some_rows(80, seed=3, prefix="doubt-")
+    gold = {row["id"]: row["label"] for row in rows}
+    wrong = {row["id"] for row in rows[::9]}
+    others = {"food": "money", "money": "sport", "sport": "food"}
+    given = values(running, model, tmp_path, loop={"initial": 80, "rounds": 0})
+    write_lines(Path(given["dataset"]["data_files"]["train"]), [{**row, "label": None} for row in rows])
+    run_dir, again = Path(given["run_dir"]), set()
+
+    def answer(api: Api, record: dict[str, Any]) -> None:
+        name = record["external_id"]
+        second = record["metadata"]["why"] == "doubt"
+        again.update([name] if second else [])
+        api.answer(record["id"], label=others[gold[name]] if name in wrong and not second else gold[name])
+
+    with person(running, "annotator-1", run_dir, answer):
+        run(given)
+    monkeypatch.setenv("ARGILLA_API_KEY", running.home.api_key())
+    capsys.readouterr()
+    assert main(["review", str(run_dir), "--ask"]) == 0
+    asked = {line["id"]: line["annotator"] for line in read_lines(run_dir / "asked_again.jsonl")}
+    assert set(asked.values()) == {"annotator-1"}
+    assert len(set(asked) & wrong) > 3
+    assert f"Asked again: {len(asked)} of annotator-1." in capsys.readouterr().out
+    with person(running, "annotator-1", run_dir, answer):
+        end = time.monotonic() + 60
+        while again != set(asked) and time.monotonic() < end:
+            time.sleep(0.1)
+    learner = ActiveLearner(read_config(given, Path.cwd()))
+    learner.run()
+    labels = learner.pool.labels()
+    assert {name for name in labels if labels[name] != gold[name]} == wrong - set(asked)
 
 
 def test_rows_that_come_later(running, model, tmp_path, capsys):

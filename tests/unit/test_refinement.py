@@ -8,12 +8,13 @@ from pathlib import Path
 import pytest
 from helpers import read_lines, some_rows, some_sentences, tiny_model, values_of
 
-from nlp_al.annotation import ANNOTATORS, Annotator, Question
+from nlp_al.annotation import ANNOTATORS, Annotator, Question, make_annotator
 from nlp_al.cli import main
 from nlp_al.config import read_config
+from nlp_al.errors import UserError
 from nlp_al.learner import ActiveLearner
 from nlp_al.pool import Answer, Example, Pool
-from nlp_al.refinement import Edits, Refinement, edits, refinement, span_edits, told
+from nlp_al.refinement import Edits, Refinement, edits, refinement, span_edits, told, told_guesses, whole_rounds
 from nlp_al.relabel import Change
 from nlp_al.tasks import make_task
 
@@ -97,9 +98,49 @@ def test_a_guess_is_read_in_today_s_labels():
         assert refinement(lines(a="y"), answers, task, renamed).accepted == accepted
 
 
+def test_what_is_said_without_seeing_the_guess_is_counted_apart():
+    task = make_task("text-classification", {}).with_labels(["x", "y"])
+    answers = pool(*(Answer(name, label, "ana") for name, label in zip("abcdef", "xxyxyx", strict=True)))
+    given = [{**line, "shown": line["id"] in "abc"} for line in lines(a="x", b="x", c="x", d="x", e="x", f="y")]
+    assert refinement(given, answers, task) == Refinement(3, 2, Edits(changed=1))
+    assert refinement(given, answers, task, shown=False) == Refinement(3, 1, Edits(changed=2))
+    assert told_guesses(given, answers, task) == {
+        "guesses": "2 of 3 guesses accepted as they were (0.67); edits: 1 changed",
+        "control": "of 3 answers given without seeing the guess 1 say the same (0.33)",
+    }
+    assert list(told_guesses(given[:3], answers, task)) == ["guesses"]
+    assert list(told_guesses(given[3:], answers, task)) == ["control"]
+
+
+def test_in_a_simulation_the_gold_label_is_known():
+    task = make_task("text-classification", {}).with_labels(["x", "z"])
+    answers = pool(*(Answer(name, label, "oracle") for name, label in zip("abcd", "xxzx", strict=True)))
+    given = [
+        {"id": name, "label": "x", "answers": 0, "shown": name != "d", "gold": gold}
+        for name, gold in zip("abcd", "xyyx", strict=True)
+    ]
+    changes = [Change("rename", ("y",), "z", "", 0)]
+    assert refinement(given, answers, task, changes) == Refinement(3, 2, Edits(changed=1), right=2)
+    assert told_guesses(given, answers, task, changes) == {
+        "guesses": "2 of 3 guesses accepted as they were (0.67); edits: 1 changed; 2 of 3 are right (0.67)",
+        "control": "of 1 answer given without seeing the guess 1 say the same (1.00); 1 of 1 are right (1.00)",
+    }
+    people = pool(*(Answer(name, "x", "ana") for name in "ab"))
+    unknown = [{k: v for k, v in given[0].items() if k != "gold"}, given[1]]
+    assert refinement(unknown, people, task, changes).right is None  # that of one of them is not known
+
+
+def test_a_round_is_whole_with_all_its_lines():
+    made = [{"round": at, "batch": 2} for at in (1, 1, 2)]
+    assert whole_rounds(made) == {1}
+    assert whole_rounds([{"round": 3}, *made, {"round": 2, "batch": 2}]) == {1, 2, 3}
+
+
 @dataclass
 class Ana(Annotator):
     """Accepts what she is shown, but for every third record; what she was shown is in `seen`."""
+
+    control: float = 0.0
 
     @property
     def wants(self) -> frozenset[str]:
@@ -160,6 +201,157 @@ def test_a_run_keeps_what_people_were_shown(tmp_path, model, monkeypatch, capsys
     again = read_lines(run / "suggestions.jsonl")
     assert again[: len(kept)] == kept
     assert len({line["id"] for line in again}) == len(again)
+
+
+def people_of_a_run(folder: Path, model: str, monkeypatch, seed: int = 0, **loop: int) -> dict:
+    """The values of a run whose questions Ana answers, half of them without a guess."""
+    rows = some_rows(120)
+    monkeypatch.setattr(Ana, "gold", {row["id"]: row["label"] for row in rows}, raising=False)
+    monkeypatch.setitem(ANNOTATORS, "ana", Ana)
+    bare = [{k: v for k, v in row.items() if k != "label"} for row in rows]
+    loop = {"initial": 20, "batch": 40, "rounds": 2, "seed": seed, **loop}
+    annotator = {"name": "ana", "control": 0.5}
+    return values_of(
+        folder,
+        model,
+        bare,
+        test=0,
+        labels=["food", "money", "sport"],
+        loop=loop,
+        annotator=annotator,
+        strategy="random",
+    )
+
+
+def test_a_share_of_the_guesses_is_kept_back(tmp_path, model, monkeypatch, capsys):
+    """Drawn by the run's seed, whatever else is asked; the page sees nothing of them, and everything is as it was after
+    the lines of a batch were cut short."""
+    drawn: dict[int, dict[str, bool]] = {}
+    for seed in (0, 1):
+        values = people_of_a_run(tmp_path / str(seed), model, monkeypatch, seed)
+        learner = ActiveLearner(read_config(values, Path.cwd()))
+        learner.run()
+        kept = read_lines(Path(values["run_dir"]) / "suggestions.jsonl")
+        assert [line["batch"] for line in kept] == [40] * 80
+        drawn[seed] = {line["id"]: line["shown"] for line in kept}
+        assert {name: guess is not None for name, guess in learner.annotator.seen.items() if name in drawn[seed]} == (
+            drawn[seed]
+        )
+        assert 25 <= sum(drawn[seed].values()) <= 55
+    both = drawn[0].keys() & drawn[1].keys()
+    assert any(drawn[0][name] != drawn[1][name] for name in both)
+    capsys.readouterr()
+    assert main(["status", values["run_dir"]]) == 0
+    said = capsys.readouterr().out
+    assert f"control  of {80 - sum(drawn[1].values())} answers given without seeing the guess " in said
+    assert f" of {sum(drawn[1].values())} guesses accepted as they were" in said
+
+    file = Path(values["run_dir"]) / "suggestions.jsonl"
+    whole = file.read_bytes().splitlines(keepends=True)
+    file.write_bytes(b"".join(whole[:50]))
+    with learner.opened():
+        model_of_round = learner.fit.model
+        queries = learner.pool.round_queries(2)
+        learner.answers.publish(queries, model_of_round, learner._generator("suggestions"))
+    again = read_lines(file)
+    assert {line["id"]: line["shown"] for line in again} == drawn[1]
+    assert file.read_bytes().splitlines(keepends=True)[:50] == whole[:50]
+    assert len(again) == 80
+
+
+def test_what_was_published_keeps_its_guess(tmp_path, model, monkeypatch):
+    """Also of a model that knows more by now; and the initial set, asked without one, gets none."""
+    values = people_of_a_run(tmp_path, model, monkeypatch)
+    learner = ActiveLearner(read_config(values, Path.cwd()))
+    learner.run()
+    seen, published = learner.annotator.seen, []
+    monkeypatch.setattr(learner.annotator, "push", published.extend)
+    before = (Path(values["run_dir"]) / "suggestions.jsonl").read_bytes()
+    with learner.opened():
+        learner.answers.publish(learner.pool.queries, learner.fit.model, learner._generator("suggestions"))
+    assert {one.example.id: one.suggestion for one in published} == seen
+    assert sum(guess is not None for guess in seen.values()) > 20
+    assert (Path(values["run_dir"]) / "suggestions.jsonl").read_bytes() == before
+
+
+def test_a_simulated_person_who_is_drawn_towards_guesses(tmp_path, model, capsys):
+    rows = some_rows(200)
+    gold = {row["id"]: row["label"] for row in rows}
+    annotator = {"name": "oracle", "anchoring": 1.0, "control": 0.3}
+    loop = {"initial": 10, "batch": 90, "rounds": 1}
+    values = values_of(tmp_path, model, rows, test=0, loop=loop, annotator=annotator, strategy="random")
+    ActiveLearner(read_config(values, Path.cwd())).run()
+    run = Path(values["run_dir"])
+    answers = {line["id"]: line["label"] for line in read_lines(run / "labels.jsonl")}
+    kept = {line["id"]: line for line in read_lines(run / "suggestions.jsonl")}
+    for name, label in answers.items():
+        line = kept.get(name)
+        assert label == (line["label"] if line is not None and line["shown"] else gold[name])
+        assert line is None or line["gold"] == gold[name]
+    shown = [line for line in kept.values() if line["shown"]]
+    hidden = [line for line in kept.values() if not line["shown"]]
+    right = sum(line["label"] == line["gold"] for line in shown)
+    same = sum(line["label"] == line["gold"] for line in hidden)
+    assert 15 <= len(hidden) <= 40
+    assert right < len(shown)
+    capsys.readouterr()
+    assert main(["status", str(run)]) == 0
+    said = capsys.readouterr().out
+    count = len(shown)
+    accepted = f"guesses  {count} of {count} guesses accepted as they were (1.00)"
+    assert f"{accepted}; {right} of {count} are right ({right / count:.2f})\n" in said
+    count = len(hidden)
+    apart = f"control  of {count} answers given without seeing the guess {same} say the same ({same / count:.2f})"
+    assert f"{apart}; {count} of {count} are right (1.00)\n" in said
+
+
+def test_an_oracle_that_sees_no_guess_says_what_it_said_before(tmp_path, model):
+    given = {}
+    for name, annotator in (("plain", {}), ("drawn", {"anchoring": 0.5})):
+        loop = {"initial": 10, "batch": 40, "rounds": 1}
+        own = {"name": "oracle", "noise": 0.2, "refusals": 0.1, **annotator}
+        rows = some_rows(60)
+        values = values_of(tmp_path / name, model, rows, test=0, loop=loop, annotator=own, strategy="random")
+        ActiveLearner(read_config(values, Path.cwd())).run()
+        given[name] = {line["id"]: line["label"] for line in read_lines(Path(values["run_dir"]) / "labels.jsonl")}
+        guesses = {line["id"]: line["label"] for line in read_lines(Path(values["run_dir"]) / "suggestions.jsonl")}
+    changed = {name for name, label in given["plain"].items() if given["drawn"][name] != label}
+    assert changed
+    assert all(given["drawn"][name] == guesses[name] for name in changed)
+    assert not (tmp_path / "plain" / "run" / "suggestions.jsonl").exists()
+
+
+def test_the_words_that_a_guess_hangs_on(tmp_path, model, monkeypatch):
+    values = people_of_a_run(tmp_path, model, monkeypatch, batch=10, rounds=1)
+    monkeypatch.setattr(Ana, "wants", frozenset({"suggestion", "explanation"}))
+    learner = ActiveLearner(read_config(values, Path.cwd()))
+    published: list = []
+    push = learner.annotator.push
+    monkeypatch.setattr(learner.annotator, "push", lambda asked: (published.extend(asked), push(asked)))
+    learner.run()
+    kept = {line["id"]: line for line in read_lines(Path(values["run_dir"]) / "suggestions.jsonl")}
+    assert len(kept) == 10
+    for one in published:
+        line = kept.get(one.example.id)
+        if line is None or not line["shown"]:
+            assert one.salient is None
+            continue
+        assert one.salient == line["salient"]
+        assert set(one.salient) <= set(one.example.inputs.split())
+        assert 1 <= len(one.salient) <= 5
+    assert any(one.salient for one in published)
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ({"control": 1.5}, "control is 1.5; it must lie between 0 and 1"),
+        ({"explain": True, "suggestions": False}, "explain is true, but suggestions is false"),
+    ],
+)
+def test_wrong_parameters_are_told(given, says):
+    with pytest.raises(UserError, match=says):
+        make_annotator("argilla", given)
 
 
 def test_a_guess_of_nothing_is_not_shown():

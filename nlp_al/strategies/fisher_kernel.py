@@ -42,6 +42,7 @@ class FisherKernel(Strategy):
     needs_validation: ClassVar[frozenset[str]] = frozenset({"probs", "gradients", "targets"})
     group: ClassVar[Group] = "seeded"
     nested: ClassVar[bool] = False
+    batch_aware: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         check_one_of("combine", self.combine, ("sum", "product"))

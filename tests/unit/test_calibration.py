@@ -1,5 +1,6 @@
 """One temperature for all of a model's probabilities: what it is, and what strategies see of it in a run."""
 
+import math
 from dataclasses import replace
 
 import pytest
@@ -41,6 +42,13 @@ def test_it_is_what_a_search_finds_and_undoes_a_factor_on_the_logits() -> None:
     assert loss(found[1.0]) <= min(loss(found[1.0] * by) for by in (0.99, 1.01))
     rubbish = logits.softmax(1).masked_fill(torch.arange(4) >= options[:, None], 7.0)
     assert temperature(decided(rubbish, options), targets) == pytest.approx(found[1.0])
+
+
+def test_columns_that_are_no_option_count_for_nothing_however_soft_it_gets() -> None:
+    """(.9, .1), right 555 times in 1,000: ln 9 / T = ln(555 / 445), so that T = 9.95."""
+    probs = torch.tensor([[0.9, 0.1, *[0.0] * 6]]).double().expand(1000, 8)
+    found = temperature(decided(probs, torch.full((1000,), 2)), torch.tensor([0] * 555 + [1] * 445))
+    assert found == pytest.approx(math.log(9) / math.log(555 / 445), rel=1e-6)
 
 
 def test_who_is_always_or_never_right_and_who_is_not_asked() -> None:

@@ -42,6 +42,7 @@ def command(argv: Sequence[str] | None) -> None:
     listed = commands.add_parser("strategies", help="list the query strategies")
     listed.add_argument("--json", action="store_true", help="as JSON, a list of objects")
     listed.add_argument("--family", help="only those of one family, such as hybrid")
+    listed.add_argument("--batch-aware", action="store_true", help="only those that look at a batch as a whole")
     listed.set_defaults(run=strategies)
 
     drawn = commands.add_parser("report", help="draw learning curves of runs on one HTML page")
@@ -107,6 +108,7 @@ def strategies(arguments: argparse.Namespace) -> None:
         rows = [row for row in rows if row["family"] == arguments.family]
         if not rows:
             raise UserError(f"There is no family {arguments.family!r}: {suggest(arguments.family, families)}.")
+    rows = [row for row in rows if row["batch_aware"] or not arguments.batch_aware]
     if arguments.json:
         print(json.dumps(rows, indent=2, ensure_ascii=False))
         return
@@ -117,7 +119,7 @@ def strategies(arguments: argparse.Namespace) -> None:
 
 
 def strategy_rows() -> list[dict[str, Any]]:
-    """name, family, scenario, tasks, shapes, needs and reference of every strategy."""
+    """name, family, scenario, batch_aware, tasks, shapes, needs and reference of every strategy."""
     from nlp_al.strategies import all_strategies
     from nlp_al.tasks import TASKS
 
@@ -126,6 +128,7 @@ def strategy_rows() -> list[dict[str, Any]]:
             "name": name,
             "family": strategy.family,
             "scenario": strategy.scenario,
+            "batch_aware": strategy.batch_aware,
             "tasks": [task for task, adapter in TASKS.items() if adapter.shape in strategy.shapes],
             "shapes": list(strategy.shapes),
             "needs": sorted(strategy.needs),

@@ -114,6 +114,11 @@ class Training:
         "how transformers computes attention in fine-tuning: eager, sdpa, flash_attention_2, ...; null: its own "
         "choice; on a CPU eager may be faster for short texts"
     )
+    calibrate: bool = about(
+        "whether strategies see probs at the temperature that fits the validation split best; where there is none, the "
+        "labelled set, each fifth of it judged by a model of the rest, which are five fits more a round",
+        False,
+    )
     min_steps: int = about("floor on gradient steps, so that few labels converge too; 0: none", 100)
     arguments: dict[str, Any] = field(default_factory=dict)
 

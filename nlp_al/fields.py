@@ -10,9 +10,10 @@ from typing import Any
 import torch
 
 from nlp_al.bench import Bench
+from nlp_al.calibration import Calibrated, temperature
 from nlp_al.config import Config
 from nlp_al.pool import Example, Pool
-from nlp_al.processes import peers, processes
+from nlp_al.processes import peers, processes, shared
 from nlp_al.samplers import Fitted, Sampler
 from nlp_al.seeds import derived_seed, generator_of
 from nlp_al.signals import OF_MEMBERS, SCORES, SURPRISALS, Signals
@@ -47,6 +48,7 @@ class Fields:
         self.sampler = sampler
         self._readers: dict[str, Surprisal] = {}
         self._first: tuple[Labelled, Scorer] | None = None
+        self._calibrated: tuple[Fit, Scorer] | None = None
 
     def of(
         self, round_: int, fit: Fit, examples: Sequence[Example], needs: set[str], in_shards: bool = False
@@ -90,9 +92,35 @@ class Fields:
         if fit.model is None or not needs:
             return None
         passes = generator_of(self.config.loop.seed, round_, "passes")
+        parts, plain = [], needs
         if needs & OF_MEMBERS:
-            return collect_members(fit.model, self._committees(round_, fit), examples, needs, passes, in_shards)
-        return collect(fit.model, examples, needs, passes, in_shards)
+            plain = needs - OF_MEMBERS if self.config.training.calibrate else set()
+            committees = self._committees(round_, fit)
+            parts.append(collect_members(fit.model, committees, examples, needs - plain, passes, in_shards))
+        if plain:
+            parts.append(collect(self._model(round_, fit), examples, plain, passes, in_shards))
+        found = [part for part in parts if part is not None]
+        return merge(found) if found else None
+
+    def _model(self, round_: int, fit: Fit) -> Scorer:
+        """The model of the round, at its temperature where that is asked for."""
+        assert fit.model is not None
+        if not self.config.training.calibrate:
+            return fit.model
+        if self._calibrated is None or self._calibrated[0] is not fit:
+            self._calibrated = fit, Calibrated(fit.model, self._temperature(round_, fit.model))
+        return self._calibrated[1]
+
+    def _temperature(self, round_: int, model: Scorer) -> float:
+        labelled = self.gold or self.pool.labelled()
+        passes = generator_of(self.config.loop.seed, round_, "passes")
+        if self.gold:
+            said = collect(model, [example for example, _ in labelled], {"probs"}, passes)
+        else:
+            model.rest()
+            said = self._crossed(round_, labelled)
+        known = targets(self.task, labelled).targets
+        return shared(1.0 if said is None or known is None else temperature(said.decisions, known))
 
     def _of_first_stage(
         self, round_: int, fit: Fit, examples: Sequence[Example], needs: set[str], in_shards: bool

@@ -25,8 +25,10 @@ from nlp_al.pool import Answer, Query
 
 SCHEMA = 1
 
-MODEL, LABELLED = "model", "labelled"
-"""The folders of a run directory, each of which is replaced as a whole."""
+MODEL, LABELLED, START = "model", "labelled", "model_start"
+"""The folders of a run directory, each of which is replaced as a whole. `model_start`: the weights that the fit of the
+round began with, where snapshots of it are wanted and these are the last round's.
+"""
 
 
 GROWING = (
@@ -239,6 +241,10 @@ class RunDirectory:
             self.disk.rename(fresh, folder)
             shutil.rmtree(old, ignore_errors=True)
 
+    def remove(self, name: str) -> None:
+        """Takes the folder `name` away, if it is there."""
+        shutil.rmtree(self.path / name, ignore_errors=True)
+
     def made_from(self, name: str) -> dict[str, Any] | None:
         """What the folder `name` was made from, None where there is no such folder."""
         return self.read_json(f"{name}/nlp_al.json")
@@ -253,7 +259,7 @@ class RunDirectory:
         for name in GROWING:
             self._drop_torn_line(self.path / f"{name}.jsonl")
         self._drop_torn_batch()
-        for name in (MODEL, LABELLED):
+        for name in (MODEL, LABELLED, START):
             fresh, folder, old = self._folders(name)
             if not folder.exists():
                 whole = fresh if (fresh / "nlp_al.json").exists() else old

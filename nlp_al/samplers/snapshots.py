@@ -22,7 +22,9 @@ class SnapshotSampler(Sampler):
     again and again, and each time it has come down the weights are kept.
 
     They are kept in memory; after a restart the round is fitted anew for them. The model of the round is the last one.
-    Use when: a committee of whole models is wanted at the cost of one fit. Needs: fine-tuning, from pretrained weights.
+    With `training.init: last` a run is one continuing fit: each round goes on from there, with `start: 0` in cycles all
+    along, and what it began with is kept in `model_start/`.
+    Use when: a committee of whole models is wanted at the cost of one fit. Needs: fine-tuning.
     Cost: `passes` passes over the pool, and memory for as many models (of adapters, for as many adapters).
     Reference: Huang et al. 2017, arXiv 1704.00109; Jung, Kim & Lee 2023, A Simple Yet Powerful Deep Active Learning.
     """
@@ -45,9 +47,7 @@ class SnapshotSampler(Sampler):
             raise ValueError(f"start is {self.start:g}; it must be at least 0 and below 1.")
 
     def refusal(self, training: Training) -> str | None:
-        """It sets the learning rate, and can begin a round's fit again only from the pretrained weights."""
-        if training.init == "last":
-            return "training.init is last, and after a restart the weights that a round began with are gone"
+        """It sets the learning rate."""
         name = "lr_scheduler_type"
         if training.arguments.get(name, "linear") != TRAINING_DEFAULTS.get(name, "linear"):
             return f"it sets the learning rate itself, and training.{name} is {training.arguments[name]}"

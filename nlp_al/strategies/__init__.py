@@ -9,6 +9,7 @@ from typing import Any, get_type_hints
 from nlp_al.errors import UserError
 from nlp_al.strategies.abstaining import NeuralCal
 from nlp_al.strategies.adversarial import AdvBim, AdvDeepfool
+from nlp_al.strategies.averaged import CommitteeMean
 from nlp_al.strategies.balanced import ClassBalanced
 from nlp_al.strategies.balanced_entropy import BalEnt
 from nlp_al.strategies.base import Selection, Strategy
@@ -74,6 +75,7 @@ STRATEGIES: dict[str, type[Strategy]] = {
     "qbc_ve": QbcVe,
     "qbc_kl": QbcKl,
     "margin_ensemble": MarginEnsemble,
+    "committee_mean": CommitteeMean,
     "layer_qbc": LayerQbc,
     "snapshot": Snapshot,
     "balent": BalEnt,

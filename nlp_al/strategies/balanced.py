@@ -33,6 +33,7 @@ class ClassBalanced(Weighted):
     needs_labelled: ClassVar[frozenset[str]] = frozenset({"targets"})
     shapes: ClassVar[tuple[str, ...]] = ("single", "multi", "sequence")
     nested: ClassVar[bool] = False
+    batch_aware: ClassVar[bool] = True
 
     def choose(self, signals: Signals, count: int, generator: torch.Generator) -> Selection:
         """By quota of classes."""

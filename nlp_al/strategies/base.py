@@ -47,6 +47,7 @@ class Strategy(ABC):
     what models say of it that were fitted without. shapes: the task shapes it serves. group: `deterministic` or
     `seeded` (draws, k-means).
     nested: the first k of a larger choice are the choice of k, so that a budget can cut a prefix.
+    batch_aware: what is asked depends on what else is in the batch, so that copies of a pick come late.
     sharded: `choose` works on the rows of one process where several hold the pool (`signals.shard`): all call it
     together, and get the same positions, with the scores of their own rows. Else one process holds the whole pool.
     scored: it gives each example a score, so that others may build on it. filters: it may give fewer than asked for.
@@ -64,6 +65,7 @@ class Strategy(ABC):
     shapes: ClassVar[tuple[str, ...]] = SHAPES
     group: ClassVar[Group] = "deterministic"
     nested: ClassVar[bool] = True
+    batch_aware: ClassVar[bool] = False
     sharded: ClassVar[bool] = False
     scored: ClassVar[bool] = False
     filters: ClassVar[bool] = False

@@ -37,6 +37,7 @@ class BatchBald(Strategy):
     reference: ClassVar[str] = "Kirsch, van Amersfoort & Gal 2019, arXiv 1906.08158"
     needs: ClassVar[frozenset[str]] = frozenset({"passes"})
     group: ClassVar[Group] = "seeded"
+    batch_aware: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         for name in ("prefilter", "samples"):

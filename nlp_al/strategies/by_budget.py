@@ -50,6 +50,7 @@ class ByBudget(Strategy):
             "shapes": tuple(shape for shape in self.shapes if all(shape in inner.shapes for inner in both)),
             "group": "seeded" if any(inner.group == "seeded" for inner in both) else self.group,
             "nested": all(inner.nested for inner in both),
+            "batch_aware": any(inner.batch_aware for inner in both),
             "filters": any(inner.filters for inner in both),
         }
         for name, value in about.items():

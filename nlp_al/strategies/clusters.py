@@ -43,6 +43,7 @@ class ClusterMargin(Strategy):
     needs_labelled: ClassVar[frozenset[str]] = frozenset({"pretrained"})
     group: ClassVar[Group] = "seeded"
     nested: ClassVar[bool] = False
+    batch_aware: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if not self.candidates >= 1:

@@ -34,6 +34,7 @@ class KDpp(Weighted):
     family: ClassVar[str] = "diversity"
     needs: ClassVar[frozenset[str]] = frozenset({"embeddings"})
     reference: ClassVar[str] = "Kulesza & Taskar 2012, arXiv 1207.6083; Chen, Zhang & Zhou 2018, arXiv 1709.05135"
+    batch_aware: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if self.omega < 0:

@@ -36,6 +36,7 @@ class Dal(Strategy):
     needs_labelled: ClassVar[frozenset[str]] = frozenset({"embeddings"})
     group: ClassVar[Group] = "seeded"
     nested: ClassVar[bool] = False
+    batch_aware: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if self.rounds < 1:

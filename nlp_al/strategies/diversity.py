@@ -36,6 +36,7 @@ class Coreset(Strategy):
     needs: ClassVar[frozenset[str]] = frozenset({"embeddings"})
     needs_labelled: ClassVar[frozenset[str]] = frozenset({"embeddings"})
     sharded: ClassVar[bool] = True
+    batch_aware: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         check_one_of("metric", self.metric, ("euclidean", "cosine"))
@@ -113,6 +114,7 @@ class TypiClust(Strategy):
     needs_labelled: ClassVar[frozenset[str]] = frozenset({"pretrained"})
     group: ClassVar[Group] = "seeded"
     nested: ClassVar[bool] = False
+    batch_aware: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         for name in ("neighbours", "max_clusters", "min_cluster_size"):
@@ -162,6 +164,7 @@ class EmbeddingKMeans(Strategy):
     needs: ClassVar[frozenset[str]] = frozenset({"embeddings"})
     group: ClassVar[Group] = "seeded"
     nested: ClassVar[bool] = False
+    batch_aware: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if self.restarts < 1:

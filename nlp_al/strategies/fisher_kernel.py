@@ -24,7 +24,8 @@ class FisherKernel(Strategy):
     word of each sentence.
     combine: `sum` of two correlations, between features and between gradients, or the `product` of the two last-layer
     gradients, under which what is predicted with the same mistake is the least alike. labels: what gradients in the
-    pool are taken under, `hard`, the predicted label, or `soft`, the sharpened probabilities p² / Σ p².
+    pool are taken under, `hard`, the predicted label, `soft`, the sharpened probabilities p² / Σ p², or `mc`, the mean
+    of what a committee (`sampler`) says.
     Use when: classes are rarer in the pool than where the model is to serve, and the validation split is like there.
     Needs: probs and gradients (factors) of the pool and the validation split, a few hundred labels that are not counted
     in the cost; a score on the same split is no honest one then. Where there is none the labelled set stands in, each
@@ -42,10 +43,13 @@ class FisherKernel(Strategy):
     needs_validation: ClassVar[frozenset[str]] = frozenset({"probs", "gradients", "targets"})
     group: ClassVar[Group] = "seeded"
     nested: ClassVar[bool] = False
+    batch_aware: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         check_one_of("combine", self.combine, ("sum", "product"))
-        check_one_of("labels", self.labels, ("hard", "soft"))
+        check_one_of("labels", self.labels, ("hard", "soft", "mc"))
+        if self.labels == "mc":  # an instance may need more than its class
+            object.__setattr__(self, "needs", self.needs | {"sampled"})
 
     def choose(self, signals: Signals, count: int, generator: torch.Generator) -> Selection:
         """Rank by rank of the anchors' lists."""
@@ -72,7 +76,11 @@ class FisherKernel(Strategy):
         """float64[M, O]: the labels that stand for those of the pool."""
         import torch
 
+        from nlp_al.decisions import Decisions
+
         probs = signals.decisions.masked.double()
+        if self.labels == "mc":
+            return Decisions(signals.statistics().mean, signals.decisions.offsets, signals.options).masked.double()
         if self.labels == "soft":
             return probs.square() / probs.square().sum(1, keepdim=True)
         return torch.nn.functional.one_hot(probs.argmax(1), probs.shape[1]).double()

@@ -30,6 +30,7 @@ class Badge(Strategy):
     needs: ClassVar[frozenset[str]] = frozenset({"gradients"})
     group: ClassVar[Group] = "seeded"
     sharded: ClassVar[bool] = True
+    batch_aware: ClassVar[bool] = True
 
     def choose(self, signals: Signals, count: int, generator: torch.Generator) -> Selection:
         """The first centre is the longest gradient."""

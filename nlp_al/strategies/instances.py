@@ -51,6 +51,7 @@ class InstanceHybrid(Strategy):
     reference: ClassVar[str] = "inspired by Deep active learning for object detection 2021, Information Sciences 579"
     needs: ClassVar[frozenset[str]] = frozenset({"probs", "passes", "gradients", "outside", "transitions"})
     needs_labelled: ClassVar[frozenset[str]] = frozenset({"probs", "passes", "gradients", "asked"})
+    batch_aware: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if not 0 <= self.alpha <= 1:

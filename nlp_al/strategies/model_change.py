@@ -124,6 +124,7 @@ class Bait(Strategy):
     needs: ClassVar[frozenset[str]] = frozenset({"probs", "gradients"})
     needs_labelled: ClassVar[frozenset[str]] = frozenset({"probs", "gradients"})
     nested: ClassVar[bool] = False
+    batch_aware: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if not (self.ridge > 0 and math.isfinite(self.ridge)):

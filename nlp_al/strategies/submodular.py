@@ -40,6 +40,7 @@ class ProbCover(Strategy):
     needs: ClassVar[frozenset[str]] = frozenset({"pretrained"})
     needs_labelled: ClassVar[frozenset[str]] = frozenset({"pretrained"})
     group: ClassVar[Group] = "seeded"  # a radius is found by k-means; with one given, sizes of balls are often equal
+    batch_aware: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if self.delta is not None and self.delta <= 0:
@@ -93,6 +94,7 @@ class FacilityLocation(Strategy):
     reference: ClassVar[str] = "Wei, Iyer & Bilmes 2015, Submodularity in Data Subset Selection and Active Learning"
     needs: ClassVar[frozenset[str]] = frozenset({"embeddings"})
     needs_labelled: ClassVar[frozenset[str]] = frozenset({"embeddings"})
+    batch_aware: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         check_one_of("kernel", self.kernel, ("cosine", "rbf"))
@@ -140,6 +142,7 @@ class GraphCut(Strategy):
     family: ClassVar[str] = "density"
     reference: ClassVar[str] = "Lin & Bilmes 2010, Multi-document Summarization via Submodular Functions"
     needs: ClassVar[frozenset[str]] = frozenset({"embeddings"})
+    batch_aware: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if self.penalty < 0:

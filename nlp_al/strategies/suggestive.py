@@ -37,6 +37,7 @@ class SuggestiveAnnotation(MeanStd):
     nested: ClassVar[bool] = False
     sharded: ClassVar[bool] = False
     scored: ClassVar[bool] = False
+    batch_aware: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -37,6 +37,7 @@ class Alps(Strategy):
     needs: ClassVar[frozenset[str]] = frozenset({"surprisal"})
     group: ClassVar[Group] = "seeded"
     nested: ClassVar[bool] = False
+    batch_aware: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if self.restarts < 1:

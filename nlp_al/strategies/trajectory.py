@@ -24,7 +24,8 @@ class Snapshot(Disagreement):
     `margin`, that of the mean.
     agg: `mean`, `sum`, `max`, or `topm` (the mean of the highest 20%).
     Use when: fine-tuning is all there is time for, and passes with dropout say too little. Needs: the sampler
-    `snapshots`, which is taken where the config names none, so fine-tuning from pretrained weights.
+    `snapshots`, which is taken where the config names none, so fine-tuning: from pretrained weights in each round, or,
+    with `training.init: last`, in one continuing fit.
     Cost: one fit, and one pass over the pool a snapshot. Reference: Jung, Kim & Lee 2023, A Simple Yet Powerful Deep
     Active Learning With Snapshots Ensembles, ICLR (OpenReview IVESH65r0Ar).
     """

@@ -28,6 +28,7 @@ class Wrapper(Strategy):
             "shapes": tuple(shape for shape in self.shapes if shape in inner.shapes),
             "group": "seeded" if inner.group == "seeded" else self.group,
             "nested": self.nested and inner.nested,
+            "batch_aware": self.batch_aware or inner.batch_aware,
             "filters": self.filters or inner.filters,
             "sampler": self.sampler or inner.sampler,
         }

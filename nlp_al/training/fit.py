@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,7 @@ from nlp_al.processes import processes, shared
 from nlp_al.signals.collector import Scorer
 from nlp_al.signals.features import Encoder
 from nlp_al.signals.loading import load_tokenizer
-from nlp_al.store import MODEL, RunDirectory
+from nlp_al.store import MODEL, START, RunDirectory
 from nlp_al.tasks import Task
 from nlp_al.training.frozen import FrozenModel, fit_head
 from nlp_al.training.full import FineTuned, FineTunedEncoder, fine_tune, load_model, parts_of, scorer_of
@@ -78,9 +79,21 @@ class Fitter:
         model = fine_tune(source, self.task, labelled, self.config.training, self.config.loop.seed, snapshots)
         self._kept = (model, snapshots) if snapshots is not None else None
         if store is not None:
+            self._keep_start(store, snapshots is not None and source == str(self._folder))
             store.swap(MODEL, model.save, self._about(round_, answers))
         processes().wait_for_everyone()
         return model
+
+    def _keep_start(self, store: RunDirectory, wanted: bool) -> None:
+        """Keeps what is in `model/` now, that snapshots on the way from there may be had again after a restart."""
+
+        def fill(folder: Path) -> None:
+            shutil.copytree(self._folder, folder, dirs_exist_ok=True, ignore=lambda *_: {"nlp_al.json"})
+
+        if wanted:
+            store.swap(START, fill, store.made_from(MODEL) or {})
+        else:
+            store.remove(START)
 
     def aside(self, labelled: Labelled) -> Scorer:
         """A model of the mode that knows these labels alone, from the pretrained weights; it is not saved."""
@@ -103,7 +116,10 @@ class Fitter:
             snapshots = self._keeps()
             assert snapshots is not None
             training, seed = self.config.training, self.config.loop.seed
-            self._kept = (fine_tune(self.config.model, self.task, labelled, training, seed, snapshots), snapshots)
+            start = self._folder.with_name(START)
+            there = shared(start.exists() and training.init == "last")
+            source = str(start) if there else self.config.model
+            self._kept = (fine_tune(source, self.task, labelled, training, seed, snapshots), snapshots)
         model, snapshots = self._kept
         inner, tokenizer = parts_of(model)
         for found in snapshots.models(inner, merged, averaged):

@@ -89,7 +89,8 @@ def test_a_whole_frozen_run(config, tmp_path):
     one, two = tmp_path / "run1", tmp_path / "run2"
     for processes, run in ((1, one), (2, two)):
         # A cache each, so that the second run encodes its texts on both processes.
-        launch(processes, config, tmp_path / f"cache{processes}", "--run_dir", str(run))
+        how = ("--training.calibrate", "true", "--run_dir", str(run))
+        launch(processes, config, tmp_path / f"cache{processes}", *how)
     assert asked(two) == asked(one)
     assert len(asked(one)) == 10 + 3 * 5
     assert scores(two) == scores(one)

@@ -101,7 +101,8 @@ def test_strategies_as_json(capsys):
     assert main(["strategies", "--json"]) == 0
     rows = json.loads(capsys.readouterr().out)
     assert [row["name"] for row in rows] == sorted(STRATEGIES)
-    assert {tuple(row) for row in rows} == {("name", "family", "scenario", "tasks", "shapes", "needs", "reference")}
+    keys = ("name", "family", "scenario", "batch_aware", "tasks", "shapes", "needs", "reference")
+    assert {tuple(row) for row in rows} == {keys}
     badge = next(row for row in rows if row["name"] == "badge")
     assert badge["tasks"] == ["text-classification", "token-classification", "response-selection"]
     assert badge["needs"] == ["gradients"]
@@ -126,6 +127,42 @@ def test_every_strategy_is_of_a_known_family(capsys):
     assert {kind.family for kind in STRATEGIES.values()} == set(FAMILIES)
     assert main(["strategies", "--family", "hybird"]) == 2
     assert capsys.readouterr().err.startswith("error: There is no family 'hybird': did you mean 'hybrid'?")
+
+
+# What looks at scores one by one, but draws.
+DRAWN = {"random", "lightweight_coreset", "layer_qbc"} | {
+    name + of for name in ("power", "softmax", "softrank") for of in ("", "_bald")
+}
+
+
+def test_those_that_look_at_a_batch_as_a_whole_ask_fewer_copies(capsys):
+    """Every example is there twice: of eight picks, scores alone make four pairs."""
+    import torch
+
+    from nlp_al.strategies import make_strategy
+    from nlp_al.testing import synthetic_signals
+
+    assert main(["strategies", "--json", "--batch-aware"]) == 0
+    aware = {row["name"] for row in json.loads(capsys.readouterr().out)}
+    assert {"badge", "coreset", "batchbald", "cluster_margin", "suggestive_annotation"} <= aware
+    for name in sorted(set(STRATEGIES) - DRAWN):
+        made = make_strategy(name)
+        assert made.batch_aware == (name in aware)
+        pairs, pool = 0, torch.arange(24).repeat_interleave(2)
+        for shape in made.shapes:
+            for seed in range(3):
+                signals = synthetic_signals(shape, 24, seed, labelled=6).take(pool)
+                picks = made.select(signals, 8, torch.Generator().manual_seed(seed)).indices
+                pairs += 8 - len(pool[picks].unique())
+        assert (pairs < 4 * 3 * len(made.shapes)) == (name in aware), (name, pairs)
+
+
+def test_a_wrapper_looks_at_a_batch_as_its_base_does():
+    from nlp_al.strategies import make_strategy
+
+    assert make_strategy("seals", base="badge").batch_aware
+    assert make_strategy("by_budget", low="random", high="badge").batch_aware
+    assert not make_strategy("by_budget", low="random", high="margin").batch_aware
 
 
 def test_strategies_for_people(capsys):

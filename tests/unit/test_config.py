@@ -294,10 +294,6 @@ def test_a_mistake_is_told(argv: str, told: str):
             "sampler is 'snapshots', but a head is fitted to its optimum, and there is nothing to see on the way; take",
         ),
         (
-            "--sampler snapshots --training.init last",
-            "sampler is 'snapshots', but training.init is last, and after a restart the weights that a round began",
-        ),
-        (
             "--sampler snapshots --training.lr_scheduler_type constant",
             "sampler is 'snapshots', but it sets the learning rate itself, and training.lr_scheduler_type is constant; "
             "take mc_dropout or ensemble or heads or laplace or layers.",

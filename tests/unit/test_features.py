@@ -2,10 +2,12 @@
 
 import pytest
 import torch
-from helpers import some_rows, tiny_model
+from helpers import some_rows, tiny_model, values_of
 from safetensors import SafetensorError
 
+from nlp_al.config import read_config
 from nlp_al.errors import RunError
+from nlp_al.learner import ActiveLearner
 from nlp_al.pool import Example
 from nlp_al.signals import features
 from nlp_al.signals.features import FeatureStore, Pretrained, batches_by_length
@@ -155,3 +157,26 @@ def test_what_a_tokenizer_was_used_for_before_does_not_matter(folder, cache):
     used, fresh = encoder(folder), encoder(folder)
     used.tokenizer(["goal " * 50], truncation=True, max_length=7, padding=True)
     assert used.store.folder == fresh.store.folder
+
+
+@pytest.mark.parametrize("mode", ["frozen", "full"])
+def test_what_is_frozen_is_the_same_to_the_byte_in_every_round(mode, folder, cache, tmp_path, monkeypatch):
+    """Embeddings of the pretrained encoder never move; those of a model that is fitted again do."""
+    training = {"mode": mode, "final": "none", "min_steps": 6, "num_train_epochs": 1, "learning_rate": 1e-3}
+    values = values_of(tmp_path, folder, some_rows(40), 0, strategy="coreset", training=training)
+    learner = ActiveLearner(read_config(values, tmp_path))
+    seen: dict[str, set[bytes]] = {}
+    made = learner.fields.of
+
+    def watched(round_, fit, examples, needs, *how):
+        found = made(round_, fit, examples, needs, *how)
+        if found is not None and found.embeddings is not None and fit.model is not None:
+            for example, row in zip(examples, found.embeddings, strict=True):
+                seen.setdefault(example.id, set()).add(row.numpy().tobytes())
+        return found
+
+    monkeypatch.setattr(learner.fields, "of", watched)
+    learner.run()
+    assert len(seen) == 40
+    kinds = {len(rows) for rows in seen.values()}
+    assert kinds == {1} if mode == "frozen" else max(kinds) == 3

@@ -36,7 +36,7 @@ def singles(*rows: tuple[float, ...]) -> Descriptors:
 # --- the kernel
 
 
-@pytest.mark.parametrize("parameters", [{"combine": "product"}, {"labels": "soft"}])
+@pytest.mark.parametrize("parameters", [{"combine": "product"}, {"labels": "soft"}, {"labels": "mc"}])
 def test_parameters_do_not_break_it(parameters: dict[str, str]) -> None:
     check_strategy(make_strategy("fisher_kernel", **parameters), seed=1)
 
@@ -206,6 +206,19 @@ def test_rare_classes_are_asked_where_the_model_misses_them() -> None:
         signals, rare = biased(seed)
         shares.append(float(rare[select(signals, 20)].double().mean()))
     assert sum(shares) / 5 >= 5 * 10 / 1010, shares
+
+
+def test_gradients_may_be_taken_under_what_a_committee_says() -> None:
+    """a = p − p̄; of members that all say the predicted label for certain, as under that label."""
+    signals = synthetic_signals("single", 12, labelled=4)
+    assert signals.passes is not None
+    made = make_strategy("fisher_kernel", labels="mc")
+    assert made.needs == {"probs", "gradients", "sampled"}
+    torch.testing.assert_close(made._guessed(signals), signals.passes.double().mean(0), atol=1e-6, rtol=0)
+    sure = torch.nn.functional.one_hot(signals.decisions.probs.argmax(1), 4).float().expand(3, -1, -1)
+    certain = replace(signals, passes=sure, sampled=None)
+    assert select(certain, 6, labels="mc") == select(signals, 6)
+    assert select(signals, 6, labels="mc") != select(signals, 6)
 
 
 def test_without_mistakes_all_validation_examples_count() -> None:

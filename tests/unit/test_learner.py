@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
-from helpers import read_lines, some_rows, tiny_model, values_of, write_lines
+import torch
+from helpers import read_lines, some_rows, some_sentences, tiny_model, values_of, write_lines
 from ruamel.yaml import YAML
+from safetensors.torch import load_file
 
 from nlp_al import scores
 from nlp_al.annotation import ANNOTATORS, Annotator, Question
@@ -567,6 +569,34 @@ def test_a_round_starts_from_the_weights_that_init_names(values, model, init, mo
     run_dir = run(values(training={**TRAINED["full"], "init": init}, loop={"rounds": 2}))
     later = str(run_dir / "model") if init == "last" else model
     assert sources == [model, later, later]
+
+
+def test_tagging_by_words_goes_on_from_the_last_weights_with_old_and_new_labels(values, model, monkeypatch):
+    """Light incremental training: few epochs a round, from where the last one ended, over all that is labelled."""
+    fits = []
+    real = fit.fine_tune
+
+    def fine_tune(source, task, labelled, *rest):
+        start = load_file(Path(source, "model.safetensors"))
+        made = real(source, task, labelled, *rest)
+        fits.append((source, start, {example.id for example, _ in labelled}, made.model.state_dict()))
+        return made
+
+    monkeypatch.setattr(fit, "fine_tune", fine_tune)
+    training = {"mode": "full", "init": "last", "final": "none", **QUICK, "min_steps": 4}
+    loop = {"unit": "words", "initial": 80, "batch": 40, "rounds": 2}
+    given = values(some_sentences(60), task="token-classification", strategy="mnlp", training=training, loop=loop)
+    run_dir = run(given)
+    assert [source for source, *_ in fits] == [model, *[str(run_dir / "model")] * 2]
+    before: set[str] = set()
+    for at, (_, start, labelled, _) in enumerate(fits):
+        assert labelled == before | set(asked(run_dir, at))
+        assert set(asked(run_dir, at))
+        before = labelled
+        if at:
+            assert all(torch.equal(value, fits[at - 1][3][name]) for name, value in start.items())
+    for at, cost in enumerate(of_metrics(run_dir, "cost")):
+        assert 80 + 40 * at - 12 < cost <= 80 + 40 * at  # no sentence has more than 12 words
 
 
 @pytest.mark.parametrize(("floor", "steps"), [(0, [1, 1]), (7, [7, 7])])

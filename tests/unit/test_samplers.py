@@ -13,16 +13,21 @@ import transformers
 from helpers import read_lines, some_dialogues, some_rows, some_sentences, tiny_model, values_of
 from torch import nn
 
+from nlp_al import laplace
 from nlp_al.config import TRAINING_DEFAULTS, Lora, Training, read_config
 from nlp_al.errors import UserError
 from nlp_al.learner import ActiveLearner
 from nlp_al.pool import Example
 from nlp_al.samplers import SAMPLERS, Fitted, make_sampler
+from nlp_al.samplers import heads as head_sampler
 from nlp_al.samplers.heads import resampled
+from nlp_al.samplers.layers import LayerCommittee
+from nlp_al.selection.batchbald import batch_bald
 from nlp_al.signals.collector import collect, collect_members
 from nlp_al.signals.features import Pretrained
 from nlp_al.signals.rows import read_rows, take_examples
 from nlp_al.store import RunDirectory
+from nlp_al.strategies import make_strategy
 from nlp_al.tasks import make_task
 from nlp_al.training.fit import Fitter
 from nlp_al.training.frozen import fit_head
@@ -239,6 +244,56 @@ def test_statistics_are_those_of_the_passes(name, mode, sampler, folder) -> None
     assert passes.offsets.tolist() == plain.offsets.tolist()
     assert passes.probs.shape[1] == passes.passes.shape[2]
     assert task.shape != "ranking" or passes.options.tolist() == plain.options.tolist()
+
+
+DISAGREEMENT: dict[str, dict[str, Any]] = {
+    "bald": {},
+    "mean_std": {},
+    "variation_ratio": {},
+    "qbc_ve": {},
+    "qbc_kl": {},
+    "layer_qbc": {"explore": 0.0},
+    "snapshot": {},
+    "mc_token_map": {},
+}
+
+
+def alike(monkeypatch: pytest.MonkeyPatch, folder: str, name: str, mode: str, sampler: str) -> Any:
+    """A sampler with nothing that members could differ by, and what it is asked with."""
+    parameters = {"rate": 1e-9} if sampler == "mc_dropout" else {}
+    chosen, about = fitted(folder, name, sampler, mode, passes=3, **parameters)
+    if sampler == "ensemble":
+        about = replace(about, another=lambda seed: about.model)
+    elif sampler == "snapshots":
+        about = replace(about, snapshots=lambda averaged=False: iter([about.model] * 3))
+    elif sampler == "heads":
+        monkeypatch.setattr(head_sampler, "resampled", lambda labels, task, generator: list(range(len(labels))))
+    elif sampler == "laplace":
+        draws = laplace.Posterior.draws
+        monkeypatch.setattr(laplace.Posterior, "draws", lambda *given: [draw * 0 for draw in draws(*given)])
+    elif sampler == "layers":
+        layers = LayerCommittee._layers
+        monkeypatch.setattr(LayerCommittee, "_layers", lambda self, reading: layers(self, reading)[-1:] * 3)
+    return chosen, about
+
+
+@pytest.mark.parametrize("name", ["single", "words", "bi"])
+@pytest.mark.parametrize(("mode", "sampler"), MODES)
+def test_equal_members_disagree_on_nothing(name, mode, sampler, folder, monkeypatch) -> None:
+    _, pairs = case(name)
+    made = alike(monkeypatch, folder, name, mode, sampler)
+    kept, counted = (asked(made, pairs, (field, "outside", "transitions")) for field in ("passes", "sampled"))
+    assert counted.statistics().members == len(kept.passes) == 3
+    for strategy, parameters in DISAGREEMENT.items():
+        for signals in (kept, counted)[: 1 if strategy == "layer_qbc" else 2]:
+            scores = make_strategy(strategy, **parameters).select(signals, 1, torch.Generator()).scores
+            assert scores is not None
+            assert float(scores.abs().max()) < 1e-6, strategy
+    passes = torch.stack([member.masked for member in kept.members()])
+    options = kept.options if kept.options is not None else torch.full(passes.shape[1:2], passes.shape[2])
+    count = torch.ones(len(kept))
+    _, added = batch_bald(passes, kept.offsets, options, 4, torch.Generator(), divisors=count)
+    assert float(added.abs().max()) < 1e-6
 
 
 @pytest.mark.parametrize(("mode", "sampler"), [m for m in MODES if m[1] not in ("snapshots", "layers")])

@@ -239,6 +239,10 @@ def test_a_rare_class_is_found_without_a_look_at_most_of_the_pool() -> None:
         (0.52, 0.56, False, True),  # ½ is outside, but it lies within gamma
         (0.10, 0.476, True, False),  # gamma / 4 brings ½ inside
         (0.10, 0.474, False, False),
+        (0.524, 0.90, True, False),
+        (0.526, 0.90, False, False),
+        (0.426, 0.55, False, True),
+        (0.424, 0.55, True, False),
     ],
 )
 def test_what_is_asked_and_what_is_a_toss_up(lower: float, upper: float, query: bool, abstain: bool) -> None:

@@ -1,10 +1,13 @@
 """What snapshots of one fit differ on, and how such a run is set up."""
 
+import json
 from pathlib import Path
 
 import pytest
 import torch
+import transformers
 from helpers import read_lines, some_rows, tiny_model, values_of
+from safetensors.torch import load_file
 
 from nlp_al.config import read_config
 from nlp_al.decisions import Decisions
@@ -16,6 +19,7 @@ from nlp_al.signals.collector import collect_members
 from nlp_al.signals.sampled import statistics
 from nlp_al.strategies import make_strategy
 from nlp_al.testing import check_strategy, synthetic_signals
+from nlp_al.training import fit
 
 OTHERS = {"vote": "variation_ratio", "bald": "bald", "margin": "margin_ensemble"}
 
@@ -131,6 +135,56 @@ def test_what_is_judged_is_the_last_snapshot_or_all_or_the_mean_of_their_weights
 
 def weights(model) -> dict:
     return {name: value.detach().clone() for name, value in model.model.named_parameters()}
+
+
+def test_one_continuing_fit_goes_on_after_a_restart_as_if_there_had_been_none(tmp_path, monkeypatch) -> None:
+    """Rounds begin where the last one ended, snapshots of each are those of its own way, and steps add up."""
+    found, begun, ended, steps = [], [], [], []
+    tuned, trained = fit.fine_tune, transformers.Trainer.train
+
+    def fine_tune(source, *about):
+        begun.append(read_weights(source))
+        made = tuned(source, *about)
+        ended.append({name: value.clone() for name, value in made.model.state_dict().items()})
+        return made
+
+    def train(self):
+        done = trained(self)
+        steps.append(self.state.global_step)
+        return done
+
+    monkeypatch.setattr(fit, "fine_tune", fine_tune)
+    monkeypatch.setattr(transformers.Trainer, "train", train)
+    training = {"num_train_epochs": 1, "min_steps": 4, "use_cpu": True, "mode": "full", "init": "last"}
+    for stops in ([2], [0, 1, 2]):
+        for rounds in stops:
+            loop = {"initial": 12, "batch": 5, "rounds": rounds}
+            made = values(tmp_path, sampler={"passes": 2, "start": 0.0}, training=training, loop=loop)
+            run = tmp_path / f"of-{len(stops)}"
+            ActiveLearner(read_config({**made, "run_dir": str(run)}, tmp_path)).run()
+        found.append([line["id"] for line in read_lines(run / "queries.jsonl")])
+        if len(stops) == 1:
+            assert steps == [4, 4, 4]
+            assert not any(name.startswith("classifier") for name in begun[0])
+            for at in (1, 2):
+                assert all(torch.equal(value, ended[at - 1][name]) for name, value in begun[at].items())
+        last = [json.loads((run / name / "nlp_al.json").read_text())["round"] for name in ("model", "model_start")]
+        assert last == [2, 1]
+    assert found[0] == found[1]
+    assert (tmp_path / "of-1/model/model.safetensors").read_bytes() == (run / "model/model.safetensors").read_bytes()
+    # Two more fits, those of rounds 0 and 1 again for their snapshots: the one from pretrained weights, the other not.
+    assert len(begun) == 3 + 5
+    assert [set(one) == set(begun[0]) for one in begun[3:]] == [True, True, False, False, False]
+    # Without a last round's weights there is nothing to keep.
+    again = values(
+        tmp_path, sampler={"passes": 2}, training={**training, "init": "pretrained"}, loop={**loop, "rounds": 3}
+    )
+    ActiveLearner(read_config({**again, "run_dir": str(run)}, tmp_path)).run()
+    assert not (run / "model_start").exists()
+
+
+def read_weights(source: str) -> dict[str, torch.Tensor]:
+    return load_file(Path(source, "model.safetensors"))
 
 
 def test_a_head_on_frozen_features_has_no_way_to_look_at(tmp_path) -> None:

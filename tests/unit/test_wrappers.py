@@ -5,6 +5,7 @@ import random
 from collections import Counter
 from dataclasses import replace
 from fractions import Fraction
+from typing import Any
 
 import pytest
 import torch
@@ -310,3 +311,38 @@ def test_targets_go_with_their_examples() -> None:
         Signals(targets=torch.tensor([0, -1]))
     with pytest.raises(SignalError, match="offsets of targets must rise from 0 to its 2 rows"):
         Signals(targets=torch.tensor([0, 1]), offsets=torch.tensor([0, 1]))
+
+
+def of(signals: Signals, name: str, size: int = 6, **parameters: Any) -> tuple[list[int], Tensor | None]:
+    found = make_strategy(name, **parameters).select(signals, size, torch.Generator().manual_seed(0))
+    return found.indices.tolist(), found.scores
+
+
+@pytest.mark.parametrize("base", ["least_confidence", "entropy", "mnlp", "info_density", "cal"])
+@pytest.mark.parametrize("shape", ["single", "multi", "sequence", "ranking"])
+def test_the_mean_of_a_committee_stands_for_the_model(base: str, shape: str) -> None:
+    signals = synthetic_signals(shape, 20, labelled=4)
+    assert signals.labelled is not None
+    mean = [replace(own, probs=own.statistics().mean.float()) for own in (signals, signals.labelled)]
+    expected, scores = of(replace(mean[0], labelled=mean[1]), base)
+    found, own = of(signals, "committee_mean", base=base)
+    assert found == expected
+    torch.testing.assert_close(own, scores)
+    assert found != of(signals, base)[0]
+
+
+def test_the_margin_of_the_mean_is_that_of_the_ensemble() -> None:
+    signals = synthetic_signals("single", 20)
+    assert of(signals, "committee_mean", base="margin")[0] == of(signals, "margin_ensemble")[0]
+
+
+@pytest.mark.parametrize("base", ["least_confidence", {"name": "mnlp", "constrained": True}, "cal", "isal"])
+def test_a_mean_breaks_no_promise_of_its_base(base: Any) -> None:
+    made = make_strategy("committee_mean", base=base)
+    assert "probs" not in made.needs | made.needs_labelled | made.needs_validation
+    check_strategy(made, seed=1)
+
+
+def test_what_reads_no_probabilities_has_no_use_for_a_mean() -> None:
+    with pytest.raises(ValueError, match="base is 'coreset', which reads no probabilities"):
+        make_strategy("committee_mean", base="coreset")

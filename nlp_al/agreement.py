@@ -12,10 +12,10 @@ import numpy as np
 import numpy.typing as npt
 
 from nlp_al.aggregation import Aggregation, Majority, submitted
-from nlp_al.pool import Answer
+from nlp_al.pool import DATASET, Answer
 from nlp_al.tasks import Task
 
-NOBODY = frozenset({"oracle", "dataset"})
+NOBODY = frozenset({"oracle", DATASET})
 """Annotators who are no people."""
 
 

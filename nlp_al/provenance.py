@@ -6,10 +6,7 @@ from collections import Counter
 
 from nlp_al.annotation import annotator_class
 from nlp_al.config import Config
-from nlp_al.pool import HOLDOUT, Pool
-
-DATASET = "dataset"
-"""The annotator of labels that came with the data, and what such rows were chosen by."""
+from nlp_al.pool import DATASET, HOLDOUT, Pool
 
 TOLD = {"initial": "the initial set", HOLDOUT: "the holdout", DATASET: "with a label already", None: "unasked"}
 FOLDS = {"majority": "by majority", "dawid_skene": "by the model of Dawid and Skene"}
@@ -27,8 +24,8 @@ def aliases(pool: Pool) -> dict[str, str]:
 
 
 def chosen_by(pool: Pool) -> dict[str, str]:
-    """By id, the strategy that asked about an example, or `dataset` where it brought its label."""
-    asked = {query.id: query.strategy for query in pool.queries}
+    """By id, the strategy that first asked about an example, or `dataset` where it brought its label."""
+    asked = {name: query.strategy for name, query in pool.first_queries().items()}
     return asked | {a.id: DATASET for a in pool.answers if a.annotator == DATASET and a.id not in asked}
 
 

@@ -17,7 +17,7 @@ from nlp_al.aggregation import submitted
 from nlp_al.bench import Bench
 from nlp_al.config import Config, as_values
 from nlp_al.errors import UserError
-from nlp_al.pool import Answer, Pool
+from nlp_al.pool import DATASET, Answer, Pool
 from nlp_al.processes import processes
 from nlp_al.relabel import answers_after
 from nlp_al.store import SCHEMA, RunDirectory
@@ -47,7 +47,7 @@ def begin(store: RunDirectory, config: Config, bench: Bench, pool: Pool) -> list
     if known_environment is None or _noted(store, len(metrics), known_environment, environment):
         store.write_json("environment.json", environment)
     known = {(answer.id, answer.annotator) for answer in pool.answers}
-    given = [Answer(e.id, e.label, "dataset") for e in pool.examples if e.label is not None]
+    given = [Answer(e.id, e.label, DATASET) for e in pool.examples if e.label is not None]
     fresh = [answer for answer in given if (answer.id, answer.annotator) not in known]
     store.add_answers(fresh, len(metrics))
     pool.answers += fresh

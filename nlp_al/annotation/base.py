@@ -19,7 +19,7 @@ class Question:
 
     strategy: what chose it, and why in a word. suggestion: the label that the model would give, with its probability (a
     list where the label has parts), and which model that is. vector: what similar examples are found by. place: in the
-    order of asking, over all rounds.
+    order of asking, over all rounds. before: the annotators who have answered it already; somebody else is to.
     """
 
     example: Example
@@ -33,6 +33,7 @@ class Question:
     agent: str | None = None
     vector: list[float] | None = None
     place: int = 0
+    before: tuple[str, ...] = ()
 
     def shows(self, task: Task) -> bool:
         """Whether there is a guess that a page can show; one of no label and no span it can't."""
@@ -53,7 +54,8 @@ def as_questions(
         guess, sure = guesses[at] if guesses and query.strategy != HOLDOUT else (None, None)
         vector = vectors[at] if vectors else None
         about = (query.round, query.rank, query.score, query.strategy, whys[query.strategy], guess, sure)
-        made.append(Question(example, *about, f"model-of-round-{query.round - 1}", vector, places[example.id]))
+        agent = f"model-of-round-{query.round - 1}"
+        made.append(Question(example, *about, agent, vector, places[example.id], query.before))
     return made
 
 
@@ -106,6 +108,14 @@ class Annotator(ABC):
     def decides(self) -> str | None:
         """The person whose submitted answer holds alone, whatever the others say; None: there is none."""
         return None
+
+    @property
+    def in_turn(self) -> int:
+        """How many people can be asked about one example, one after the other, each in a round of their own.
+
+        From two on, `Question.before` names those who are not to be asked again.
+        """
+        return 1
 
     def needs(self, name: str) -> int:
         """How many people's answers the question about this id waits for.

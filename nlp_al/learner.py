@@ -189,6 +189,8 @@ class ActiveLearner:
             "seconds": {name: round(value, 3) for name, value in seconds.items()},
             "peak_memory_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
         }
+        if again := self.pool.asked_again(self.round):
+            line["again"] = again
         if made := self.made.get(self.round):
             line["made_labels"] = len(made)
         line |= self.watch.told(line, seen)

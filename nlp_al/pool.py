@@ -179,6 +179,10 @@ class Pool:
             first.setdefault(query.id, query)
         return first
 
+    def asked_again(self, until: int) -> int:
+        """How many questions up to a round were about what somebody had answered already."""
+        return sum(bool(query.before) and query.round <= until for query in self.queries)
+
     def round_queries(self, round_: int) -> list[Query]:
         """What was asked in a round, by rank."""
         return [query for query in self.queries if query.round == round_]

@@ -100,6 +100,7 @@ class Strategy(ABC):
         """
         import torch
 
+        from nlp_al.signals import SignalError
         from nlp_al.signals.shards import kept
 
         signals.require(self.needs, self.needs_labelled, self.needs_validation)
@@ -114,7 +115,10 @@ class Strategy(ABC):
         if known is not None:
             asked = torch.cat([asked, total + torch.arange(len(known))])
             total, most = total + len(known), most + int(known.can_ask().sum())
-            costs = None if costs is None or known.cost is None else torch.cat([costs, known.cost])
+            if costs is not None:
+                if known.cost is None:
+                    raise SignalError("The signals have no labelled.cost, but a cost.")
+                costs = torch.cat([costs, known.cost])
         if costs is None:
             wanted = int(min(max(size, 0), total))
             chosen = self.choose(pool, min(wanted, most), generator)

@@ -1,7 +1,8 @@
 """Whose label is worth most next: one that somebody gave already, or one that nobody has. Tensors in, tensors out.
 
 Everywhere `probs` is float[n, O], out-of-fold probabilities of a model, and `votes` is int64[n, J], what each annotator
-said of each example, −1 where nothing.
+said of each decision, −1 where nothing. `options` is int64[n], how many of the leading columns are options of a row,
+where that varies; then a column is no class, for it means something else in each row. None: all columns, and they are.
 
 Reference: Goh and Mueller, ActiveLab: Active Learning with Re-Labeling by Multiple Annotators (2023), arXiv:2301.11856;
 Goh, Tkachenko and Mueller, CROWDLAB (2022), arXiv:2210.06812
@@ -39,16 +40,28 @@ class Crowd:
     model: float
 
 
-def crowdlab(probs: Tensor, votes: Tensor) -> Crowd:
+def crowdlab(probs: Tensor, votes: Tensor, options: Tensor | None = None) -> Crowd:
     """The consensus of annotators and model. Where nobody answered what another one did, all are trusted alike."""
-    probs, given = probs.double(), votes >= 0
+    probs, given = probs.double().masked_fill(~_valid(probs, options), 0.0), votes >= 0
     counts = given.sum(1)
     labels = _majority(probs, votes)
     if not bool((counts > 1).any()):
         return Crowd(labels, _of(probs, labels), torch.ones(votes.shape[1], dtype=torch.float64), 1.0)
-    labels = _posterior(probs, votes, *_trust(probs, votes, labels)).argmax(1)
-    weights, model, agree = _trust(probs, votes, labels)
-    return Crowd(labels, _of(_posterior(probs, votes, weights, model, agree), labels), weights, model)
+    labels = _posterior(probs, votes, options, *_trust(probs, votes, options, labels)).argmax(1)
+    weights, model, agree = _trust(probs, votes, options, labels)
+    return Crowd(labels, _of(_posterior(probs, votes, options, weights, model, agree), labels), weights, model)
+
+
+def _valid(probs: Tensor, options: Tensor | None) -> Tensor:
+    """bool[n, O]: which columns are options."""
+    if options is None:
+        return torch.ones_like(probs, dtype=torch.bool)
+    return torch.arange(probs.shape[1]) < options[:, None]
+
+
+def _number(probs: Tensor, options: Tensor | None) -> Tensor:
+    """float64[n]: how many options there are."""
+    return torch.full((len(probs),), probs.shape[1], dtype=torch.float64) if options is None else options.double()
 
 
 def _of(probs: Tensor, labels: Tensor) -> Tensor:
@@ -67,16 +80,21 @@ def _majority(probs: Tensor, votes: Tensor) -> Tensor:
     return torch.where(counts == counts.amax(1, keepdim=True), probs.double(), -1.0).argmax(1)
 
 
-def _trust(probs: Tensor, votes: Tensor, labels: Tensor) -> tuple[Tensor, float, float]:
+def _trust(probs: Tensor, votes: Tensor, options: Tensor | None, labels: Tensor) -> tuple[Tensor, float, float]:
     """How far each annotator and the model are to be trusted, and how often an annotator says what the consensus is.
 
-    All of it is estimated where several answered, relative to always saying the most frequent label.
+    All of it is estimated where several answered, relative to always saying the most frequent label; where columns are
+    no classes, relative to a guess.
     """
     given = votes >= 0
     counts = given.sum(1)
     several = counts > 1
     consensus = labels[several]
-    chance = max(float((consensus != consensus.bincount().argmax()).double().mean()), SMALL)
+    if options is None:
+        mistaken = (consensus != consensus.bincount().argmax()).double()
+    else:
+        mistaken = 1 - 1 / options[several].double()
+    chance = max(float(mistaken.mean()), SMALL)
     shared = (_counts(votes, probs.shape[1]).gather(1, votes.clamp(min=0)) - 1) * given
     others = ((counts - 1)[:, None] * given).double()
     alike = shared.sum(0) / others.sum(0)  # a mean over examples, by how many others answered each
@@ -88,35 +106,40 @@ def _trust(probs: Tensor, votes: Tensor, labels: Tensor) -> tuple[Tensor, float,
     return weights, model, float(agree.double().mean())
 
 
-def _posterior(probs: Tensor, votes: Tensor, weights: Tensor, model: float, agree: float) -> Tensor:
+def _posterior(
+    probs: Tensor, votes: Tensor, options: Tensor | None, weights: Tensor, model: float, agree: float
+) -> Tensor:
     """float64[n, O]: a mean of what the model says and what each annotator does, who is right with chance `agree`."""
     total = model * probs
     said = (votes >= 0).double() * weights
-    missed = (1 - agree) / max(probs.shape[1] - 1, 1)
+    missed = (1 - agree) / (_number(probs, options) - 1).clamp(min=1)[:, None]
     for option in range(probs.shape[1]):
-        chances = torch.where(votes == option, agree, missed).double()
+        chances = torch.where(votes == option, agree, missed)
         total[:, option] += (said * chances).sum(1)
-    return total / (model + said.sum(1, keepdim=True))
+    return total.masked_fill(~_valid(probs, options), 0.0) / (model + said.sum(1, keepdim=True))
 
 
-def activelab(probs: Tensor, votes: Tensor, unlabelled: Tensor) -> tuple[Tensor, Tensor]:
-    """float64[n] and float64[m], higher = ask first: of labelled examples, and of those that nobody answered.
+def activelab(
+    probs: Tensor, votes: Tensor, unlabelled: Tensor, options: Tensor | None = None, others: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """float64[n] and float64[m], higher = ask first: of labelled decisions, and of those that nobody answered.
 
-    unlabelled: float[m, O], the model's probabilities of these. Where several people have answered, the model's are
-    softened or sharpened until they fit the shares of the answers.
+    unlabelled: float[m, O], the model's probabilities of these; others: int64[m], their options. Where several people
+    have answered, the model's are softened or sharpened until they fit the shares of the answers.
     """
     if bool(((votes >= 0).sum(1) > 1).any()):
-        degree = temperature(probs, votes)
-        probs, unlabelled = scaled(probs, degree), scaled(unlabelled, degree)
-    crowd = crowdlab(probs, votes)
+        degree = temperature(probs, votes, options)
+        probs, unlabelled = scaled(probs, degree, options), scaled(unlabelled, degree, others)
+    crowd = crowdlab(probs, votes, options)
     mean = float(crowd.weights.mean())
     said = ((votes >= 0).double() * crowd.weights).sum(1)
-    known = certainty(crowd.quality, crowd.model + said, mean, probs.shape[1])
+    known = certainty(crowd.quality, crowd.model + said, mean, _number(probs, options))
     alone = torch.full((len(unlabelled),), crowd.model, dtype=torch.float64)
-    return -known, -certainty(unlabelled.double().amax(1), alone, mean, probs.shape[1])
+    most = unlabelled.double().masked_fill(~_valid(unlabelled, others), 0.0).amax(1)
+    return -known, -certainty(most, alone, mean, _number(unlabelled, others))
 
 
-def certainty(quality: Tensor, weight: Tensor, mean: float, options: int) -> Tensor:
+def certainty(quality: Tensor, weight: Tensor, mean: float, options: Tensor) -> Tensor:
     """float64[n]: how likely a label is right, drawn towards 1 / options as if one more annotator knew nothing.
 
     weight: of all who said it, the model included. mean: of an annotator.
@@ -124,13 +147,14 @@ def certainty(quality: Tensor, weight: Tensor, mean: float, options: int) -> Ten
     return (quality * weight + mean / options) / (weight + mean)
 
 
-def temperature(probs: Tensor, votes: Tensor) -> float:
+def temperature(probs: Tensor, votes: Tensor, options: Tensor | None = None) -> float:
     """The temperature at which the cross-entropy with the shares of the answers is least."""
     counts = _counts(votes, probs.shape[1])
     shares = counts / counts.sum(1, keepdim=True)
 
     def best(degrees: list[float]) -> float:
-        losses = [float(-(shares * scaled(probs, degree).clamp(min=TINY).log()).sum(1).mean()) for degree in degrees]
+        fits = (scaled(probs, degree, options).clamp(min=TINY).log() for degree in degrees)
+        losses = [float(-(shares * fit).sum(1).mean()) for fit in fits]
         return degrees[losses.index(min(losses))]
 
     at = COARSE.index(best(list(COARSE)))
@@ -140,6 +164,7 @@ def temperature(probs: Tensor, votes: Tensor) -> float:
     return best([*below, *above])
 
 
-def scaled(probs: Tensor, degree: float) -> Tensor:
+def scaled(probs: Tensor, degree: float, options: Tensor | None = None) -> Tensor:
     """Probabilities at another temperature."""
-    return (probs.double().clamp(min=TINY).log() / degree).softmax(1)
+    logits = probs.double().clamp(min=TINY).log() / degree
+    return logits.masked_fill(~_valid(probs, options), -torch.inf).softmax(1)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import NamedTuple
 
@@ -51,9 +52,9 @@ class Asking:
     def choose(self, round_: int, fit: Fit, seconds: dict[str, float]) -> Asked:
         """What is asked in a round. seconds: to `score` and `select` is added what they took."""
         start = time.perf_counter()
-        pool = self.pool.unlabelled()
         stages, name = self._stages(round_, fit)
-        if not pool:
+        pool = self.pool.unlabelled()
+        if not pool and not _relabels(stages):
             return Asked([])
         loop, generator = self.config.loop, partial(generator_of, self.config.loop.seed, round_)
         together = processes().num_processes > 1 and all(strategy.sharded for strategy in strategies_of(stages))
@@ -62,7 +63,8 @@ class Asking:
         found = Asked([])
         if choice is not None:
             self.progress.chosen(name, choice.chosen.note)
-            batch = as_queries(pool, choice.chosen, choice.held, round_, name)
+            names = [example.id for example in (*pool, *self._labelled())]
+            batch = as_queries(names, choice.chosen, choice.held, round_, name, self.pool.answered_by())
             asked = [query.id for query in batch]
             seen = [pool[at] for at in choice.positions.tolist()]
             made = make_labels(choice.seen, strategies_of(stages), round_, seen, asked, self.task)
@@ -73,15 +75,23 @@ class Asking:
         return found
 
     def order(self, queries: Sequence[Query], round_: int, fit: Fit) -> list[Query]:
-        """Open queries of a round that was chosen ahead, in the order of today's model; empty where they need none."""
+        """Open queries of a round that was chosen ahead, in the order of today's model; empty where they need none.
+
+        What asks again about labelled examples stays in the order that it was asked in.
+        """
         stages, _ = self._stages(round_, fit)
         (last,) = strategies_of(stages[-1:])
         open_ = [query for query in queries if query.strategy != HOLDOUT]
-        if not open_ or not last.needs_model:
+        if not open_ or not last.needs_model or last.relabels:
             return []
         signals = self._view([self.pool[query.id] for query in open_], round_, fit).look(last)
         generator = generator_of(self.config.loop.seed, round_, "ranks")
         return shared([open_[at] for at in ranked(signals, stages[-1], generator)] if signals is not None else [])
+
+    def left(self) -> bool:
+        """Whether anything may still be asked about."""
+        again = _relabels(self.config.strategy) and self.pool.askable_again()
+        return bool(self.pool.unlabelled() or again)
 
     def allowance(self, round_: int) -> float:
         """What a round may cost. What a round could not spend is left to the next."""
@@ -99,11 +109,21 @@ class Asking:
         return self.config.strategy, self.config.strategy_name
 
     def _view(self, examples: Sequence[Example], round_: int, fit: Fit, in_shards: bool = False) -> View:
-        words = torch.tensor([float(example.words) for example in examples])
-        askable = torch.tensor([self.task.askable(example) for example in examples], dtype=torch.bool)
-        cost = words if self.config.loop.unit == "words" else None
-        can_ask = None if askable.all() else askable
-        bare = Signals(count=len(examples), round=round_, cost=cost, askable=can_ask)
-        labelled = [example for example, _ in self.pool.labelled()]
+        labelled = self._labelled()
+        bare = replace(self._bare(examples), round=round_, labelled=self._bare(labelled, self.pool.askable_again()))
         fields, validation = partial(self.fields.of, round_, fit), partial(self.fields.of_validation, round_, fit)
         return View(examples, labelled, bare, fields, in_shards, validation)
+
+    def _labelled(self) -> list[Example]:
+        return [example for example, _ in self.pool.labelled()]
+
+    def _bare(self, examples: Sequence[Example], free: Collection[str] | None = None) -> Signals:
+        """What asking costs, and what may be asked. free: the ids that may; None: all."""
+        may = [self.task.askable(example) and (free is None or example.id in free) for example in examples]
+        words = torch.tensor([float(example.words) for example in examples])
+        cost = words if self.config.loop.unit == "words" else None
+        return Signals(count=len(examples), cost=cost, askable=None if all(may) else torch.tensor(may))
+
+
+def _relabels(stages: Sequence[Stage]) -> bool:
+    return any(strategy.relabels for strategy in strategies_of(stages))

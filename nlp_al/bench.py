@@ -105,4 +105,4 @@ def make_pool(config: Config, bench: Bench, annotator: Annotator) -> tuple[Pool,
         )
     check_installed(config.loop.aggregation)
     fold = make_aggregation(config.loop.aggregation, bench.task, annotator.decides)
-    return Pool(train, fold=fold, needs=annotator.needs), gold
+    return Pool(train, fold=fold, needs=annotator.needs, people=annotator.in_turn), gold

@@ -278,11 +278,26 @@ def _check_strategies(config: Config) -> None:
                 f"initial.strategy is {stage.name!r}, which needs a fitted model; before any label take one of: "
                 f"{', '.join(cold)}."
             )
+        if strategy.relabels:
+            _check_again(config, key, stage)
         if stage.keep is not None and config.loop.unit == "records" and stage.keep < config.loop.batch:
             raise UserError(
                 f"{key}.keep is {stage.keep}; it must be at least loop.batch ({config.loop.batch}), "
                 "or the batch can't be filled."
             )
+
+
+def _check_again(config: Config, key: str, stage: Stage) -> None:
+    """What asks again about labelled examples hands none on, and has somebody else to ask."""
+    if stage.keep is not None:
+        raise UserError(f"{key} is {stage.name!r}, which asks about labelled examples too and must be the last stage.")
+    annotator = config.annotator
+    if make_annotator(annotator.name, annotator.parameters).in_turn < 2:
+        raise UserError(
+            f"{key} is {stage.name!r}, which asks somebody else about labelled examples, and the annotator is "
+            f"{annotator.name} with nobody else to ask: take oracle or jsonl, with annotator.annotators at least 2 "
+            "(the page of argilla asks about a record once)."
+        )
 
 
 def _check_sampler(config: Config) -> None:

@@ -133,10 +133,12 @@ def read_run(path: Path) -> Run:
         raise UserError(f"{path}: config.yaml and final.json must each hold a mapping of keys to values")
     loop = config.get("loop") or {}
     unit = str(loop.get("unit", "records"))
-    budget = "cost" if unit == "words" else "labelled"
-    rounds = _read_rounds(path / "metrics.jsonl", budget)
+    budget = "cost" if unit == "words" else "labels"
+    rounds = _read_rounds(path / "metrics.jsonl", "cost" if unit == "words" else "labelled")
     if not rounds:
         raise UserError(f"{path}: no round of this run is finished yet (metrics.jsonl holds none)")
+    if budget == "labels":  # what was asked about again is paid for again
+        rounds = [{**entry, "labels": entry["labelled"] + entry.get("again", 0)} for entry in rounds]
     name = strategy_name(config.get("strategy"))
     data = str(environment.get("dataset_fingerprint", ""))
     return Run(path, config, rounds, final, name, int(loop.get("seed", 0)), unit, budget, data)

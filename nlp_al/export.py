@@ -44,7 +44,7 @@ def export(run: Path, file: Path) -> int:
 
 
 def _rows(pool: Pool, task: Task) -> Iterator[dict[str, Any]]:
-    labels, asked = pool.labels(), {query.id: query for query in pool.queries}
+    labels, asked = pool.labels(), pool.first_queries()
     given: dict[str, dict[str, Any]] = {}
     for answer in pool.last_answers():
         said = answer.label if answer.status == "submitted" else answer.status

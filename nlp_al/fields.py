@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -12,6 +13,8 @@ import torch
 from nlp_al.bench import Bench
 from nlp_al.calibration import Calibrated, temperature
 from nlp_al.config import Config
+from nlp_al.errors import RunError
+from nlp_al.out_of_fold import Labelled, out_of_fold
 from nlp_al.pool import Example, Pool
 from nlp_al.processes import peers, processes, shared
 from nlp_al.samplers import Fitted, Sampler
@@ -19,12 +22,12 @@ from nlp_al.seeds import derived_seed, generator_of
 from nlp_al.signals import OF_MEMBERS, SCORES, SURPRISALS, Signals
 from nlp_al.signals.collector import Committee, Scorer, collect, collect_members
 from nlp_al.signals.first_stage import MARGIN, first_stage, margins
-from nlp_al.signals.merging import merge, ordered
+from nlp_al.signals.merging import merge
 from nlp_al.signals.shards import own_rows
 from nlp_al.signals.surprisal import Surprisal
-from nlp_al.signals.targets import targets
+from nlp_al.signals.targets import targets, votes
 from nlp_al.strategies.scored import parted
-from nlp_al.training.fit import Fit, Fitter, Labelled
+from nlp_al.training.fit import Fit, Fitter
 from nlp_al.training.frozen import FrozenModel
 
 FOLDS = 5
@@ -57,13 +60,14 @@ class Fields:
         encoded = needs & ({"pretrained"} if fit.model is not None else {"pretrained", "embeddings"})
         surprisals = needs & set(SURPRISALS)
         first = {need for need in needs if need.startswith(SCORES) and parted(need)[0] == MARGIN}
-        told = needs & {"targets", "asked"}
+        told, crossed = needs & {"targets", "asked", "votes"}, needs & {"out_of_fold"}
         parts = [
-            self._of_model(round_, fit, examples, needs - encoded - surprisals - first - told, in_shards),
+            self._of_model(round_, fit, examples, needs - encoded - surprisals - first - told - crossed, in_shards),
             self._of_first_stage(round_, fit, examples, first, in_shards),
             self._of_encoder(round_, examples, encoded, in_shards),
             self._of_language_model(examples, surprisals),
             self._of_answers(examples, told),
+            self._of_folds(round_, fit, examples) if crossed else None,
         ]
         bare = Signals(count=len(examples))
         if in_shards:
@@ -81,7 +85,8 @@ class Fields:
         unseen = None
         if "probs" in needs and not self.gold and fit.model is not None:
             fit.model.rest()
-            unseen = self._crossed(round_, labelled)
+            with suppress(RunError):
+                unseen = self._out_of_fold(round_, labelled)
         known = targets(self.task, labelled) if "targets" in needs else None
         return None if made is None else merge([made, *(part for part in (unseen, known) if part is not None)])
 
@@ -114,13 +119,28 @@ class Fields:
     def _temperature(self, round_: int, model: Scorer) -> float:
         labelled = self.gold or self.pool.labelled()
         passes = generator_of(self.config.loop.seed, round_, "passes")
+        said = None
         if self.gold:
             said = collect(model, [example for example, _ in labelled], {"probs"}, passes)
         else:
             model.rest()
-            said = self._crossed(round_, labelled)
+            with suppress(RunError):
+                said = self._out_of_fold(round_, labelled)
         known = targets(self.task, labelled).targets
         return shared(1.0 if said is None or known is None else temperature(said.decisions, known))
+
+    def _of_folds(self, round_: int, fit: Fit, examples: Sequence[Example]) -> Signals | None:
+        """What models say of labelled examples that they did not learn from; where labels are too few, the round's."""
+        labels = self.pool.labels()
+        assert fit.model is not None
+        fit.model.rest()
+        try:
+            said = self._out_of_fold(round_, [(example, labels[example.id]) for example in examples])
+        except RunError:
+            said = self._of_model(round_, fit, examples, {"probs"}, False)
+        if said is None:
+            return None
+        return Signals(out_of_fold=said.probs, offsets=said.offsets, options=said.options)
 
     def _of_first_stage(
         self, round_: int, fit: Fit, examples: Sequence[Example], needs: set[str], in_shards: bool
@@ -158,31 +178,27 @@ class Fields:
         return Signals(**found) if found and processes().is_main_process else None
 
     def _of_answers(self, examples: Sequence[Example], needs: set[str]) -> Signals | None:
-        """The labels of labelled examples, and the rounds in which they were asked about."""
+        """The labels of labelled examples, who gave which, and the rounds in which they were first asked about."""
         parts = []
+        if "votes" in needs:
+            parts.append(votes(self.task, examples, self.pool.last()))
         if "targets" in needs:
             labels = self.pool.labels()
             parts.append(targets(self.task, [(example, labels[example.id]) for example in examples]))
         if "asked" in needs:
-            rounds = {query.id: query.round for query in self.pool.queries}
+            rounds = {name: query.round for name, query in self.pool.first_queries().items()}
             asked = torch.tensor([rounds.get(example.id, 0) for example in examples], dtype=torch.int64)
             parts.append(Signals(asked=asked))
         return merge(parts) if parts else None
 
-    def _crossed(self, round_: int, labelled: Sequence[tuple[Example, Any]]) -> Signals | None:
-        """probs of labelled examples, a fifth at a time, by a model of the rest; none where that has a single class."""
-        passes, found = generator_of(self.config.loop.seed, round_, "passes"), []
-        for fold in range(min(FOLDS, len(labelled))):
-            members = list(range(fold, len(labelled), FOLDS))
-            rest = [pair for at, pair in enumerate(labelled) if at % FOLDS != fold]
-            if self.task.only_label([label for _, label in rest]) is not None or not rest:
-                return None
-            model = self.fitter.aside(rest)
-            said = collect(model, [labelled[at][0] for at in members], {"probs"}, passes)
-            model.rest()
-            if said is not None:
-                found.append((members, said))
-        return ordered(found) if found else None
+    def _out_of_fold(self, round_: int, labelled: Labelled) -> Signals | None:
+        """probs and targets of labelled examples, a fifth at a time, by a model of the rest, on the main process.
+
+        Raises:
+            RunError: without one of the parts there is too little to learn from; on all processes.
+        """
+        passes = generator_of(self.config.loop.seed, round_, "passes")
+        return out_of_fold(self.task, self.fitter.aside, labelled, min(FOLDS, len(labelled)), passes)
 
     def _first_model(self, fit: Fit) -> Scorer:
         """The model of the first stage; that of this round where nothing else is labelled yet."""

@@ -58,14 +58,14 @@ def write_labelled(store: RunDirectory, config: Config, bench: Bench, pool: Pool
 
 def _rows(task: Task, pool: Pool, pairs: Sequence[tuple[Example, Any]]) -> Split:
     names, strategies = aliases(pool), chosen_by(pool)
-    rounds = {query.id: query.round for query in pool.queries}
+    first = pool.first_queries()
     answers = pool.last()
     return [
         {
             "id": example.id,
             **{role: value for role, value in task.question(example.inputs).items() if role in task.columns},
             list(task.columns)[-1]: task.column(label, example),
-            "round": rounds.get(example.id),
+            "round": first[example.id].round if example.id in first else None,
             "strategy": strategies.get(example.id),
             "answers": [
                 {"annotator": names[answer.annotator], "status": answer.status, "label": _said(task, answer, example)}

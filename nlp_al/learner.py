@@ -137,7 +137,7 @@ class ActiveLearner:
             return False
         labels = [label for _, label in self.pool.labelled()]
         learnable = labels and self.task.only_label(labels) is None
-        return bool(learnable and self.asking.allowance(next_) > 0 and self.pool.unlabelled())
+        return bool(learnable and self.asking.allowance(next_) > 0 and self.asking.left())
 
     def _prepare(self) -> None:
         """Chooses and publishes the next batch with what is known by now, so that nobody has to wait."""
@@ -190,6 +190,8 @@ class ActiveLearner:
             "seconds": {name: round(value, 3) for name, value in seconds.items()},
             "peak_memory_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
         }
+        if again := self.pool.asked_again(self.round):
+            line["again"] = again
         if made := self.made.get(self.round):
             line["made_labels"] = len(made)
         line |= self.watch.told(line, seen)
@@ -245,7 +247,7 @@ class ActiveLearner:
         if self.round > loop.rounds or self.pool.round_queries(self.round):
             return self.round > loop.rounds
         spent = most is not None and self.pool.cost(loop.unit) >= most
-        return self.round > 0 and (spent or self.watch.ended is not None or not self.pool.unlabelled())
+        return self.round > 0 and (spent or self.watch.ended is not None or not self.asking.left())
 
     def finish(self) -> None:
         """Puts the final model in `model/` and the labelled set in `labelled/`, unless they are there. Needs `opened`.

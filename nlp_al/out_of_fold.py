@@ -21,10 +21,11 @@ Labelled = Sequence[tuple[Example, Any]]
 
 def out_of_fold(
     task: Task, fit: Callable[[Labelled], Scorer], labelled: Labelled, folds: int, generator: torch.Generator
-) -> Signals:
+) -> Signals | None:
     """probs of each labelled example, by the model of all folds but its own, and its label as targets.
 
-    Equal labels are spread over the folds, so that a label with two examples is learnt for either of them.
+    Equal labels are spread over the folds, so that a label with two examples is learnt for either of them. All
+    processes call it together; the main one alone gets the record.
 
     Raises:
         RunError: without one fold all labels are of one class, or there are fewer examples than folds.
@@ -41,6 +42,6 @@ def out_of_fold(
         model = fit(rest)
         said = collect(model, [labelled[at][0] for at in held], {"probs"}, generator)
         model.rest()
-        assert said is not None
-        found.append((held, said))
-    return merge([ordered(found), targets(task, labelled)])
+        if said is not None:
+            found.append((held, said))
+    return merge([ordered(found), targets(task, labelled)]) if found else None

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from nlp_al.aggregation import Aggregation, Majority
+from nlp_al.aggregation import DATASET, Aggregation, Majority
 
 HOLDOUT = "holdout"
 """What queries call an example that is never trained on."""
@@ -59,7 +59,10 @@ def made_ids(keys: Iterable[bytes]) -> list[str]:
 
 @dataclass(frozen=True)
 class Query:
-    """An example that was asked about. batch: the size of the batch that it belongs to."""
+    """An example that was asked about. batch: the size of the batch that it belongs to.
+
+    before: the annotators who had answered it by then. There are none unless it is asked again, of somebody else.
+    """
 
     round: int
     id: str
@@ -67,6 +70,7 @@ class Query:
     score: float | None
     strategy: str
     batch: int
+    before: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -90,8 +94,8 @@ class Pool:
     """The train split in its fixed order, with everything asked and answered so far.
 
     moved: places of examples that were put into another order after they were asked about. fold: makes one label of
-    several annotators' answers. needs: how many annotators' answers a question waits for, by id. apart: ids that nobody
-    is asked about.
+    several annotators' answers. needs: how many annotators' answers a question waits for, by id. people: how many can
+    be asked about one example, one after the other. apart: ids that nobody is asked about.
 
     The order is that of the ids' hashes, so that ties never favour the first rows of a file sorted by class.
     """
@@ -102,6 +106,7 @@ class Pool:
     moved: dict[str, int] = field(default_factory=dict)
     fold: Aggregation = field(default_factory=Majority)
     needs: Callable[[str], int] = field(default=lambda name: 1)
+    people: int = 1
     apart: frozenset[str] = frozenset()
 
     def __post_init__(self) -> None:
@@ -151,14 +156,46 @@ class Pool:
         taken = {query.id for query in self.queries} | {answer.id for answer in self.answers} | self.apart
         return [example for example in self.examples if example.id not in taken]
 
+    def askable_again(self) -> set[str]:
+        """Ids that somebody else may be asked about: labelled, not held out, not waiting, and not answered by all."""
+        answered = self.answered_by()
+        names = {example.id for example, _ in self.labelled()} - self.waiting()
+        return {name for name in names if len(set(answered[name]) - {DATASET}) < self.people}
+
+    def answered_by(self) -> dict[str, tuple[str, ...]]:
+        """By id, the annotators whose final answer there is, in the order in which they first answered."""
+        return {
+            name: tuple(answer.annotator for answer in held if answer.status not in OPEN)
+            for name, held in self.last().items()
+        }
+
+    def first_queries(self) -> dict[str, Query]:
+        """By id, the question that first asked about it."""
+        first: dict[str, Query] = {}
+        for query in self.queries:
+            first.setdefault(query.id, query)
+        return first
+
+    def asked_again(self, until: int) -> int:
+        """How many questions up to a round were about what somebody had answered already."""
+        return sum(bool(query.before) and query.round <= until for query in self.queries)
+
     def round_queries(self, round_: int) -> list[Query]:
         """What was asked in a round, by rank."""
         return [query for query in self.queries if query.round == round_]
 
     def unanswered(self, round_: int) -> list[Query]:
-        """Queries of a round to which fewer annotators than it needs have a final answer."""
-        final = {name: sum(answer.status not in OPEN for answer in held) for name, held in self.last().items()}
-        return [query for query in self.round_queries(round_) if final.get(query.id, 0) < self.needs(query.id)]
+        """Queries of a round to which fewer annotators than it needs have a final answer.
+
+        One that is asked again needs one more, of somebody who had not answered by then.
+        """
+        answered = self.answered_by()
+
+        def open_(query: Query) -> bool:
+            others = set(answered.get(query.id, ())) - set(query.before)
+            return len(others) < (1 if query.before else self.needs(query.id))
+
+        return [query for query in self.round_queries(round_) if open_(query)]
 
     def waiting(self) -> set[str]:
         """Ids of all rounds' queries that are unanswered."""
@@ -184,7 +221,7 @@ class Pool:
         return float(sum(price(self._by_id[query.id], unit) for query in asked))
 
     def places(self) -> dict[str, int]:
-        """Of each example that was asked about, its place in the order of asking, over all rounds."""
+        """Of each example that was asked about, its place in the order of asking, over all rounds; its last one."""
         return {query.id: at for at, query in enumerate(self.queries)} | self.moved
 
 

@@ -25,8 +25,8 @@ def aliases(pool: Pool) -> dict[str, str]:
 
 
 def chosen_by(pool: Pool) -> dict[str, str]:
-    """By id, the strategy that asked about an example, or `dataset` where it brought its label."""
-    asked = {query.id: query.strategy for query in pool.queries}
+    """By id, the strategy that first asked about an example, or `dataset` where it brought its label."""
+    asked = {name: query.strategy for name, query in pool.first_queries().items()}
     return asked | {a.id: DATASET for a in pool.answers if a.annotator == DATASET and a.id not in asked}
 
 

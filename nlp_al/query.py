@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
 
 from nlp_al.config import Stage
-from nlp_al.pool import HOLDOUT, Example, Query
+from nlp_al.pool import HOLDOUT, Query
 from nlp_al.processes import shared
 from nlp_al.signals import Signals
 from nlp_al.strategies import Selection, Strategy, make_strategy
@@ -19,7 +19,7 @@ from nlp_al.view import View
 
 @dataclass(frozen=True)
 class Choice:
-    """A batch as positions in the pool, and what the last stage saw.
+    """A batch as positions in the pool, those of the labelled set behind it, and what the last stage saw.
 
     chosen: what the stages share out. held: what is held out. seen: the signals of what the last stage chose among,
     and positions: int64[n], where that stands in the pool.
@@ -69,14 +69,17 @@ def choose_batch(
     signals = view.look(inner)
     if signals is None:
         return None
-    if len(view):
+    if len(view) or inner.relabels:
         told.append(inner.select(signals, allowance - spent, draws))
     else:  # nothing of what the strategy needs was made
         told.append(Selection(torch.zeros(0, dtype=torch.int64)))
     note = "; ".join(filter(None, (one.note for one in told)))
     abstained = next((one.abstained for one in told if one.abstained is not None), None)
     found = told[-1]
-    chosen = Selection(view.positions[found.indices], _spread(found.scores, view), note, abstained)
+    places = view.positions
+    if found.relabel and signals.labelled is not None:
+        places = torch.cat([places, len(view.bare) + torch.arange(len(signals.labelled))])
+    chosen = Selection(places[found.indices], _spread(found.scores, places, view), note, abstained)
     return Choice(chosen, held, signals, view.positions)
 
 
@@ -103,12 +106,12 @@ def _held_out(bare: Signals, allowance: float, holdout: float, generator: torch.
     return make_strategy("random").select(replace(bare, askable=None), share, generator)
 
 
-def _spread(scores: torch.Tensor | None, view: View) -> torch.Tensor | None:
+def _spread(scores: torch.Tensor | None, places: torch.Tensor, view: View) -> torch.Tensor | None:
     """Scores of what is left as scores of the whole pool; what was sieved out has minus infinity."""
     if scores is None:
         return None
-    whole = torch.full((len(view.bare),), -torch.inf, dtype=scores.dtype)
-    return whole.index_copy_(0, view.positions, scores)
+    whole = torch.full((len(view.bare) + len(places) - len(view),), -torch.inf, dtype=scores.dtype)
+    return whole.index_copy_(0, places, scores)
 
 
 def ranked(signals: Signals, stage: Stage, generator: torch.Generator) -> list[int]:
@@ -118,13 +121,23 @@ def ranked(signals: Signals, stage: Stage, generator: torch.Generator) -> list[i
     return [*chosen, *sorted(set(range(len(signals))) - set(chosen))]
 
 
-def as_queries(pool: Sequence[Example], chosen: Selection, held: Selection, round_: int, name: str) -> list[Query]:
-    """The lines of the batch: the chosen ones by rank, the held-out ones behind them."""
+def as_queries(
+    names: Sequence[str],
+    chosen: Selection,
+    held: Selection,
+    round_: int,
+    name: str,
+    answered: Mapping[str, tuple[str, ...]],
+) -> list[Query]:
+    """The lines of the batch: the chosen ones by rank, the held-out ones behind them.
+
+    names: the ids of the pool, and of the labelled set behind it. answered: by id, who has answered it.
+    """
     size = chosen.indices.numel() + held.indices.numel()
     batch: list[Query] = []
     for selection, kind in ((chosen, name), (held, HOLDOUT)):
         for at in selection.indices.tolist():
             score = float(selection.scores[at]) if selection.scores is not None else None
             shown = score if score is not None and math.isfinite(score) else None
-            batch.append(Query(round_, pool[at].id, len(batch), shown, kind, size))
+            batch.append(Query(round_, names[at], len(batch), shown, kind, size, answered.get(names[at], ())))
     return batch

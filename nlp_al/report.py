@@ -63,7 +63,10 @@ class Study:
     @property
     def noun(self) -> str:
         """What is counted on the x axis."""
-        return "labelled words" if self.runs[0].unit == "words" else "labelled examples"
+        if self.runs[0].unit == "words":
+            return "labelled words"
+        again = any(entry.get("again") for run in self.runs for entry in run.rounds)
+        return "labels" if again else "labelled examples"
 
 
 def write_report(runs: Sequence[Path], out: Path | None = None, metric: str | None = None) -> Path:

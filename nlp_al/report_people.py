@@ -80,7 +80,7 @@ def _doubts(entry: dict[str, Any], pool: Pool, ends: Sequence[float] | None) -> 
 
 
 def _questions(pool: Pool) -> str:
-    asked, waiting = len({query.id for query in pool.queries}), len(pool.waiting())
+    asked, waiting = len(pool.queries), len(pool.waiting())
     if not waiting:
         return f"All {_counted(asked, 'question')} so far are answered."
     verb = "waits" if waiting == 1 else "wait"

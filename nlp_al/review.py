@@ -89,7 +89,9 @@ def judged(config: Config, bench: Bench, labelled: Labelled, folds: int) -> Sign
             return fit_head(bench.encoder, bench.task, part)
         return fitter.another(part, config.loop.seed)
 
-    return out_of_fold(bench.task, fit, labelled, folds, torch.Generator().manual_seed(config.loop.seed))
+    found = out_of_fold(bench.task, fit, labelled, folds, torch.Generator().manual_seed(config.loop.seed))
+    assert found is not None
+    return found
 
 
 def doubts(task: Task, labelled: Labelled, signals: Signals, by: str = "confident_joint") -> list[Doubt]:

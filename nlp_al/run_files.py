@@ -11,9 +11,9 @@ from nlp_al.aggregation import make_aggregation, submitted
 from nlp_al.annotation import make_annotator
 from nlp_al.config import Config, read_config
 from nlp_al.errors import UserError
-from nlp_al.pool import Answer, Example, Pool, Query
+from nlp_al.pool import Answer, Example, Pool
 from nlp_al.relabel import answers_after, changes_of
-from nlp_al.store import read_answer
+from nlp_al.store import read_answer, read_query
 from nlp_al.tasks import Task, make_task
 from nlp_al.values import read_yaml
 
@@ -61,5 +61,5 @@ def run_pool(path: Path, examples: Sequence[Example], task: Task) -> Pool:
     parameters = {"name": who} if isinstance(who, str) else dict(who)
     annotator = make_annotator(parameters.pop("name"), parameters)
     fold = make_aggregation((values.get("loop") or {}).get("aggregation", "majority"), task, annotator.decides)
-    queries = [Query(**line) for line in run_lines(path, "queries.jsonl")]
-    return Pool(examples, queries, run_answers(path, task), fold=fold, needs=annotator.needs)
+    queries = [read_query(line) for line in run_lines(path, "queries.jsonl")]
+    return Pool(examples, queries, run_answers(path, task), fold=fold, needs=annotator.needs, people=annotator.in_turn)

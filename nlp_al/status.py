@@ -41,7 +41,9 @@ def status_text(path: Path) -> str:
 def _counted(pool: Pool, found: Agreement) -> list[str]:
     """Examples that were asked about, each person's answers, and how far people agree."""
     asked, open_ = {query.id for query in pool.queries}, pool.waiting()
-    lines = [f"asked    {len(asked)}, of which {len(asked) - len(open_)} are answered and {len(open_)} wait"]
+    twice = len({query.id for query in pool.queries if query.before})
+    again = f"; {twice} were asked again" if twice else ""
+    lines = [f"asked    {len(asked)}, of which {len(asked) - len(open_)} are answered and {len(open_)} wait{again}"]
     people: dict[str, Counter[str]] = {}
     for answer in pool.last_answers():
         people.setdefault(answer.annotator, Counter())[answer.status] += 1

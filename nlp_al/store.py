@@ -10,7 +10,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -45,8 +45,8 @@ GROWING = (
 )
 """The files, but for .jsonl at their end, that lines are appended to."""
 
-WRITTEN = ("note", "reply")
-"""Fields of an answer that a line has only where something was written."""
+WRITTEN = ("note", "reply", "before")
+"""Fields of an answer or a question that a line has only where there is something."""
 
 
 def read_answer(line: Mapping[str, Any]) -> Answer:
@@ -54,6 +54,15 @@ def read_answer(line: Mapping[str, Any]) -> Answer:
     scope = tuple(line["scope"]) if line["scope"] else None
     more = {name: line[name] for name in WRITTEN if name in line}
     return Answer(line["id"], line["label"], line["annotator"], line["status"], scope, **more)
+
+
+def read_query(line: Mapping[str, Any]) -> Query:
+    """The question of a line of queries.jsonl."""
+    return Query(**{**line, "before": tuple(line.get("before", ()))})
+
+
+def _lines(made: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [{name: value for name, value in line.items() if name not in WRITTEN or value} for line in made]
 
 
 class Disk:
@@ -151,7 +160,7 @@ class RunDirectory:
 
     def queries(self) -> list[Query]:
         """All that was asked."""
-        return [Query(**line) for line in self.lines("queries.jsonl")]
+        return [read_query(line) for line in self.lines("queries.jsonl")]
 
     def answers(self) -> list[Answer]:
         """All that was answered."""
@@ -166,13 +175,12 @@ class RunDirectory:
 
     def add_queries(self, queries: Sequence[Query]) -> None:
         """One batch: one append."""
-        self.append("queries.jsonl", [asdict(query) for query in queries])
+        self.append("queries.jsonl", _lines(asdict(query) for query in queries))
 
     def add_answers(self, answers: Sequence[Answer], round_: int) -> None:
         """Answers as they arrive, on the disk when this returns."""
         now = datetime.now(UTC).isoformat(timespec="seconds")
-        lines = [{"round": round_, **asdict(answer), "time": now} for answer in answers]
-        self.append("labels.jsonl", [{k: v for k, v in line.items() if k not in WRITTEN or v} for line in lines])
+        self.append("labels.jsonl", _lines({"round": round_, **asdict(answer), "time": now} for answer in answers))
 
     def append(self, name: str, lines: Sequence[dict[str, Any]]) -> None:
         """Appends JSON lines in one write and syncs them."""

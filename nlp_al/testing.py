@@ -44,6 +44,7 @@ _POOL = 24
 _LABELLED = 6
 _UNDECIDED = 3
 _MEMBERS = 5
+_ANNOTATORS = 3
 _TAGGING = torch.zeros(5, 4)  # outside, beginning and inside of one kind, beginning of another
 _TAGGING[[0, 3, 4], 2] = -torch.inf  # inside follows on its own kind alone
 
@@ -57,7 +58,8 @@ def check_strategy(strategy: str | type[Strategy] | Strategy, shapes: tuple[str,
     I1: as many distinct positions as asked for, all there are where that is fewer; examples with nothing to decide
     last; with `nested`, a smaller choice is the head of a larger one; with a cost, no more than the budget, and
     nothing past the first example that overflows it. What `filters` may give fewer, and nothing without a decision.
-    I2: no position outside the pool, and the pool's labels are never read.
+    I2: no position outside the pool, and the pool's labels are never read; of the labelled set behind it, where it
+    `relabels`, what is `askable` alone.
     I3: the same for the same seed, whatever the block size and the global generators; the signals stay as they were.
     I4: a shuffled pool gives the same examples (group `deterministic`). I5: ties go to the lowest position (likewise).
     I6: a missing field, NaN or infinity is a SignalError that names the field; what stands in columns that are no
@@ -132,8 +134,10 @@ def synthetic_signals(
     sampled = statistics(Decisions(member, offsets, options) for member in passes)
     most = torch.full((len(probs),), columns) if options is None else options
     targets = (torch.rand(len(probs), generator=torch.Generator().manual_seed(seed + 4)) * most).long()
+    votes = _votes(targets, most, torch.Generator().manual_seed(seed + 6))
+    out_of_fold = _members_of(probs, options, torch.Generator().manual_seed(seed + 7))[0]
     if options is not None:
-        passes = torch.where(valid, passes, logits)
+        passes, out_of_fold = torch.where(valid, passes, logits), torch.where(valid, out_of_fold, logits)
         # Votes are counted of options alone.
         rubbish = {"mean": logits.double(), "squares": logits.double()}
         sampled = sampled.each(lambda name, held: torch.where(valid, held, rubbish[name]) if name in rubbish else held)
@@ -144,6 +148,8 @@ def synthetic_signals(
         sampled=sampled,
         passes=passes,
         targets=targets,
+        votes=votes,
+        out_of_fold=out_of_fold,
         embeddings=embeddings,
         pretrained=normal(n),
         **surprisals,
@@ -154,9 +160,16 @@ def synthetic_signals(
         asked=torch.arange(n) // 3,
         transitions=_TAGGING if shape == "sequence" else None,
         outside=0 if shape == "sequence" else None,
-        labelled=synthetic_signals(shape, labelled, seed + 1, labelled=0) if labelled else None,
+        labelled=synthetic_signals(shape, labelled, seed + 1, labelled=0, cost=cost) if labelled else None,
         validation=synthetic_signals(shape, labelled, seed + 5, labelled=0) if labelled else None,
     )
+
+
+def _votes(targets: Tensor, most: Tensor, generator: torch.Generator) -> Tensor:
+    """int64[M, J]: the first annotator gives the targets, the others anything, or nothing, which is −1."""
+    drawn = torch.rand(len(targets), _ANNOTATORS - 1, generator=generator)
+    others = (drawn * (most[:, None] + 1)).long() - 1
+    return torch.cat([targets[:, None], others], dim=1)
 
 
 def _members_of(probs: Tensor, options: Tensor | None, generator: torch.Generator) -> Tensor:
@@ -223,10 +236,23 @@ class _Check:
         made = synthetic_signals(self.shape, n, self.seed, labelled=labelled, undecided=undecided, cost=cost)
         with_parameters = [need.removeprefix(SCORES) for need in self.strategy.needs if need.startswith(SCORES)]
         made = replace(made, scores={**(made.scores or {}), **_scores(with_parameters, n, self.seed)})
-        known = made.labelled and _only(made.labelled, self.strategy.needs_labelled, {"count"})
+        known = made.labelled and self.known(made.labelled)
         unseen = made.validation and _only(made.validation, self.strategy.needs_validation, {"count"})
         mine = _only(made, self.strategy.needs, {"count", "askable", "cost"})
         return replace(mine, labelled=known, validation=unseen)
+
+    def known(self, labelled: Signals) -> Signals:
+        """The labelled set as the strategy gets it; of what may be asked again a third waits for an answer."""
+        if not self.strategy.relabels:
+            return _only(labelled, self.strategy.needs_labelled, {"count"})
+        labelled = replace(labelled, askable=torch.arange(len(labelled)) % 3 < 2)
+        return _only(labelled, self.strategy.needs_labelled, {"count", "askable", "cost"})
+
+    def again(self, signals: Signals) -> Tensor:
+        """bool[l]: which labelled examples it may ask about again; none where it never does."""
+        if not self.strategy.relabels or signals.labelled is None:
+            return torch.zeros(0, dtype=torch.bool)
+        return signals.labelled.can_ask()
 
     def pick(self, promise: str, signals: Signals, size: float) -> Selection:
         """What the strategy selects, once it is known to be distinct positions in the pool."""
@@ -242,8 +268,13 @@ class _Check:
         found = chosen.indices
         if found.dtype != torch.int64 or found.dim() != 1:
             self.fail("I1", f"indices is a {found.dim()}-dimensional tensor of {found.dtype}, not a list of int64.")
-        if bool(((found < 0) | (found >= len(signals))).any()):
+        again = self.again(signals)
+        if bool(((found < 0) | (found >= len(signals) + len(again))).any()):
             self.fail("I2", f"{found.tolist()} holds positions outside a pool of {len(signals)}.")
+        if not bool(again[found[found >= len(signals)] - len(signals)].all()):
+            self.fail("I2", f"{found.tolist()} holds labelled examples that are not to be asked about again.")
+        if chosen.relabel != self.strategy.relabels:
+            self.fail("I2", "its selection does not say whether it chose among the labelled examples.")
         if len(found.unique()) < len(found):
             self.fail("I1", f"{found.tolist()} holds a position twice.")
         return chosen
@@ -251,7 +282,7 @@ class _Check:
     def picked(self, promise: str, signals: Signals, size: int) -> list[int]:
         """The positions selected, once they are known to be as many as they should be."""
         found: list[int] = self.pick(promise, signals, size).indices.tolist()
-        wanted = min(size, len(signals))
+        wanted = min(size, len(signals) + int(self.again(signals).sum()))
         if len(found) > wanted or (len(found) < wanted and not self.strategy.filters):
             self.fail(promise, f"asked for {size} of {len(signals)}, it gave {len(found)}.")
         return found
@@ -270,8 +301,8 @@ class _Check:
             (0, 0, 0),
         ):
             signals = self.pool(n, labelled, undecided)
-            askable = signals.can_ask()
-            for size in sorted({0, 1, n // 3, n, n + 3}):
+            askable = torch.cat([signals.can_ask(), self.again(signals)])
+            for size in sorted({0, 1, n // 3, n, n + 3, n + _LABELLED}):
                 found = self.picked("I1", signals, size)
                 behind = [not askable[at] for at in found]
                 if any(behind) and self.strategy.filters:
@@ -293,7 +324,10 @@ class _Check:
         signals = self.pool(cost=True)
         cost = signals.cost
         assert cost is not None
-        free = self.pick("I1", replace(signals, cost=None), _POOL).indices
+        if (again := self.again(signals)).numel() and signals.labelled is not None:
+            assert signals.labelled.cost is not None
+            cost = torch.cat([cost, signals.labelled.cost])
+        free = self.pick("I1", replace(signals, cost=None), _POOL + len(again)).indices
         total, dearest = float(cost.sum()), float(cost.max())
         for size in (0.0, 0.5, 1.0, 4.0, dearest, total / 3, total - 0.5, total, total + 1):
             found = self.pick("I1", signals, size).indices
@@ -336,6 +370,7 @@ class _Check:
             # Examples with nothing to decide tie, so their order is that of the pool.
             first = self.pick("I4", signals, _POOL - _UNDECIDED)
             other = self.pick("I4", signals.take(order), _POOL - _UNDECIDED)
+            order = torch.cat([order, _POOL + torch.arange(len(self.again(signals)))])
             found, before = order[other.indices].tolist(), first.indices.tolist()
             if found != before and not _tied(first.scores, other.scores, order):
                 self.fail("I4", f"it chose {before}, and of the same pool in another order {found}.")
@@ -343,7 +378,8 @@ class _Check:
     def ties(self) -> None:
         for labelled in (0, _LABELLED):
             equal = self.pool(labelled=labelled, undecided=0).take(torch.zeros(_POOL, dtype=torch.int64))
-            if (found := self.picked("I5", equal, 7)) != list(range(len(found))):
+            found = [at for at in self.picked("I5", equal, 7) if at < _POOL]
+            if found != list(range(len(found))):
                 self.fail("I5", f"of equal examples it chose {found}, not the lowest positions.")
 
     def unfit_fields(self) -> None:
@@ -396,7 +432,7 @@ class _Check:
         copies = synthetic_signals(self.shape, _POOL, self.seed)
         known = replace(
             signals,
-            labelled=_only(copies, self.strategy.needs_labelled, {"count"}),
+            labelled=self.known(copies),
             validation=_only(copies, self.strategy.needs_validation, {"count"}),
         )
         zeros: dict[str, Any] = {
@@ -419,7 +455,7 @@ class _Check:
                 if self.strategy.scored:
                     self.fail("I8", "it is scored, but gives no scores.")
                 continue
-            if chosen.scores.shape != (_POOL,) or not chosen.scores.is_floating_point():
+            if chosen.scores.shape != (_POOL + len(self.again(signals)),) or not chosen.scores.is_floating_point():
                 self.fail("I8", f"scores is {chosen.scores.dtype}{list(chosen.scores.shape)}, not a float an example.")
             if bool(chosen.scores.isnan().any()):
                 self.fail("I8", "some scores are NaN.")

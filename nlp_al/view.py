@@ -28,7 +28,8 @@ Validate = Callable[[set[str]], Signals | None]
 class View:
     """What the stages of a strategy look at, one after the other: a later stage's fields are made of what is left.
 
-    positions: int64[n], where the examples that are left stand in the pool. bare: cost and askable of the whole pool.
+    positions: int64[n], where the examples that are left stand in the pool. bare: cost and askable of the whole pool,
+    and in its `labelled` of the labelled set.
     seconds: what making the fields took so far.
     in_shards: whether each process holds signals of its share of the pool, and all of the labelled set; else the main
     one alone holds any. All keep a view and take the same steps.
@@ -56,7 +57,7 @@ class View:
         self._in_shards = in_shards
         holds = in_shards or processes().is_main_process
         self._signals = (own_rows(bare, peers()) if in_shards else bare) if holds else None
-        self._known = Signals(count=len(labelled)) if holds else None
+        self._known = (bare.labelled or Signals(count=len(labelled))) if holds else None
         self._unseen: Signals | None = None
 
     def __len__(self) -> int:

@@ -20,7 +20,8 @@ class Question:
 
     strategy: what chose it, and why in a word. suggestion: the label that the model would give, with its probability (a
     list where the label has parts), and which model that is; salient: the words that it hangs on, with how much.
-    vector: what similar examples are found by. place: in the order of asking, over all rounds.
+    vector: what similar examples are found by. place: in the order of asking, over all rounds. before: the annotators
+    who have answered it already; somebody else is to.
     """
 
     example: Example
@@ -35,6 +36,7 @@ class Question:
     vector: list[float] | None = None
     place: int = 0
     salient: Mapping[str, float] | None = None
+    before: tuple[str, ...] = ()
 
     def shows(self, task: Task) -> bool:
         """Whether there is a guess that a page can show."""
@@ -71,7 +73,7 @@ def as_questions(
         said = (guess.label, guess.confidence, guess.agent)
         about = (query.round, query.rank, query.score, query.strategy, whys[query.strategy], *said)
         vector = vectors[at] if vectors else None
-        made.append(Question(example, *about, vector, places[example.id], guess.salient))
+        made.append(Question(example, *about, vector, places[example.id], guess.salient, query.before))
     return made
 
 
@@ -129,6 +131,14 @@ class Annotator(ABC):
     def decides(self) -> str | None:
         """The person whose submitted answer holds alone, whatever the others say; None: there is none."""
         return None
+
+    @property
+    def in_turn(self) -> int:
+        """How many people can be asked about one example, one after the other, each in a round of their own.
+
+        From two on, `Question.before` names those who are not to be asked again.
+        """
+        return 1
 
     def needs(self, name: str) -> int:
         """How many people's answers the question about this id waits for.

@@ -22,13 +22,26 @@ MOST_TOLD = 20
 class Jsonl(Annotator):
     """Writes `questions.jsonl` and reads `answers.jsonl`, both in the run directory unless `folder` says otherwise.
 
-    A question is {"id", "round", "rank"} and what is to be read: "text", "tokens", or "context" and "candidates". An
-    answer is {"id", "label"}, with "annotator" and "status" optional. A line that is no such answer is told once and
-    passed over, unless it is the last one and may still be written; the last line of an id and annotator holds. What is
-    asked again is in `questions-again.jsonl`, with the "annotator" who is to answer it.
+    A question is {"id", "round", "rank"} and what is to be read: "text", "tokens", or "context" and "candidates". One
+    that is asked again has "answered_by" too, a list of those who have answered it: somebody else is to. An answer is
+    {"id", "label"}, with "annotator" and "status" optional. A line that is no such answer is told once and passed over,
+    unless it is the last one and may still be written; the last line of an id and annotator holds. What is in doubt is
+    in `questions-again.jsonl`, with the "annotator" who is to answer it.
     """
 
     folder: str | None = field(default=None, metadata={"help": "folder of questions.jsonl and answers.jsonl"})
+    annotators: int = field(
+        default=1, metadata={"help": "how many people answer, by name; from 2 on a strategy may ask another one"}
+    )
+
+    def __post_init__(self) -> None:
+        if self.annotators < 1:
+            raise ValueError(f"annotators is {self.annotators}; it must be at least 1.")
+
+    @property
+    def in_turn(self) -> int:
+        """All of them."""
+        return self.annotators
 
     def start(self, setting: Setting) -> None:
         """Makes the folder."""
@@ -42,7 +55,10 @@ class Jsonl(Annotator):
 
     def push(self, questions: Sequence[Question]) -> None:
         """Writes all questions of this process, the newest batch last."""
-        self._asked.update({question.example.id: question for question in questions})
+        for question in questions:
+            if question.before:
+                self._asked.pop(question.example.id, None)  # what is asked again goes behind the rest
+            self._asked[question.example.id] = question
         lines = [json.dumps(self._line(question), ensure_ascii=False) for question in self._asked.values()]
         fresh = self._folder / "questions.jsonl.new"
         fresh.write_text("\n".join(lines) + "\n", encoding="utf-8")
@@ -61,9 +77,10 @@ class Jsonl(Annotator):
             print(f"{len(questions)} questions wait in {path}; ", end="")
             print(f"answer in {self._folder / 'answers.jsonl'} as {told}.", flush=True)
 
-    def _line(self, question: Question) -> dict[str, Any]:
-        shown = self.setting.task.question(question.example.inputs)
-        return {"id": question.example.id, "round": question.round, "rank": question.rank, **shown}
+    def _line(self, asked: Question) -> dict[str, Any]:
+        about = {"id": asked.example.id, "round": asked.round, "rank": asked.rank}
+        again = {"answered_by": list(asked.before)} if asked.before else {}
+        return {**about, **again, **self.setting.task.question(asked.example.inputs)}
 
     def pull(self) -> list[Answer]:
         """Every line that can be read, in file order. The file is read again only where it has changed."""

@@ -16,8 +16,10 @@ from nlp_al.pool import Answer, Example
 
 @dataclass
 class Oracle(Annotator):
-    """Answers at once with the gold label. What it says of an example depends on `seed` and the id alone, and, where it
-    is drawn towards the model's guesses, on these.
+    """Answers at once with the gold label, in the name of one of its annotators.
+
+    What each of them says of an example, and who is asked first, depends on `seed` and the id alone, and, where they
+    are drawn towards the model's guesses, on these.
     """
 
     noise: float = field(
@@ -38,6 +40,10 @@ class Oracle(Annotator):
     control: float = field(
         default=0.05, metadata={"help": "share of the guesses that are not shown, to see what seeing one does"}
     )
+    annotators: int = field(
+        default=1,
+        metadata={"help": "how many answer, each with mistakes of their own; from 2 on a strategy may ask another one"},
+    )
     seed: int = field(default=0, metadata={"help": "seed of noise, refusals and anchoring, apart from loop.seed"})
 
     seconds_between_pulls: ClassVar[float] = 0.0
@@ -47,7 +53,14 @@ class Oracle(Annotator):
         for name in ("noise", "refusals", "anchoring", "control"):
             if not 0.0 <= getattr(self, name) <= 1.0:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must lie between 0 and 1.")
-        self._answers: dict[str, Answer] = {}
+        if self.annotators < 1:
+            raise ValueError(f"annotators is {self.annotators}; it must be at least 1.")
+        self._answers: dict[tuple[str, str], Answer] = {}
+
+    @property
+    def in_turn(self) -> int:
+        """All of them."""
+        return self.annotators
 
     @property
     def wants(self) -> frozenset[str]:
@@ -68,23 +81,42 @@ class Oracle(Annotator):
         """Answers each question on the spot."""
         for question in questions:
             name = question.example.id
-            draw = random.Random(hashlib.blake2b(f"{self.seed}:{name}".encode()).digest())
+            who, seed = self._asked(question)
+            draw = _draw(f"{seed}:{name}")
             if draw.random() < self.refusals:
-                self._answers[name] = Answer(name, None, "oracle", "discarded")
+                self._answers[name, who] = Answer(name, None, who, "discarded")
             else:
                 gold = self.setting.gold[name]
-                label = self._mistaken(gold, question.example, draw) if self.noise else gold
-                drawn = self.anchoring and random.Random(f"{self.seed}:{name}:anchoring").random() < self.anchoring
+                label = self._mistaken(gold, question.example, seed, draw) if self.noise else gold
+                drawn = self.anchoring and random.Random(f"{seed}:{name}:anchoring").random() < self.anchoring
                 label = question.suggestion if drawn and question.shows(self.setting.task) else label
-                self._answers[name] = Answer(name, label, "oracle", "submitted")
+                self._answers[name, who] = Answer(name, label, who, "submitted")
 
-    def _mistaken(self, gold: Any, example: Example, draw: random.Random) -> Any:
+    def _asked(self, question: Question) -> tuple[str, int]:
+        """The name and the seed of whoever is to answer: the first, in an order of the example, who has not yet."""
+        if self.annotators == 1:
+            return "oracle", self.seed
+        order = list(range(1, self.annotators + 1))
+        _draw(f"{self.seed}:order:{question.example.id}").shuffle(order)
+        others = [at for at in order if f"oracle-{at}" not in question.before]
+        if not others:
+            raise UserError(
+                f"annotator.annotators is {self.annotators}, and all of them have answered {question.example.id!r}, "
+                "which waits for one more; give as many as there were."
+            )
+        return f"oracle-{others[0]}", _draw(f"{self.seed}:annotator:{others[0]}").getrandbits(32)
+
+    def _mistaken(self, gold: Any, example: Example, seed: int, draw: random.Random) -> Any:
         task = self.setting.task
         if self.noise_kind == "spans":
             return mistaken_spans(gold, list(task.guidelines({})), self.noise, draw)
         text = " ".join(map(str, task.question(example.inputs).values()))
-        return task.mistaken(gold, example, swaps(self.noise_kind, self.noise, text, self.seed, draw))
+        return task.mistaken(gold, example, swaps(self.noise_kind, self.noise, text, seed, draw))
 
     def pull(self) -> list[Answer]:
         """All answers so far, in the order they were asked for."""
         return list(self._answers.values())
+
+
+def _draw(about: str) -> random.Random:
+    return random.Random(hashlib.blake2b(about.encode()).digest())

@@ -34,6 +34,8 @@ _FORMS: dict[str, tuple[int, torch.dtype | None]] = {
     "transitions": (2, None),
     "passes": (3, None),
     "targets": (1, torch.int64),
+    "votes": (2, torch.int64),
+    "out_of_fold": (2, None),
     # Differences of means that are nearly equal.
     "sampled.mean": (2, torch.float64),
     "sampled.entropy": (1, torch.float64),
@@ -49,7 +51,7 @@ OPTIONAL = frozenset({"transitions", "outside"})
 """Facts about the options, the same for all examples; a strategy that names one does without it where it is absent."""
 OF_MEMBERS = frozenset({"sampled", "passes"})
 """What several members say: passes with dropout, models, heads or draws of weights."""
-PER_DECISION = frozenset({"probs", "targets", *OF_MEMBERS})
+PER_DECISION = frozenset({"probs", "targets", "votes", "out_of_fold", *OF_MEMBERS})
 INSTEAD = {"gradients": ("probs", "embeddings"), "pretrained": ("embeddings",), "sampled": ("passes",)}
 """What a field is derived from where it is absent."""
 
@@ -77,7 +79,9 @@ class Signals:
     options: int64[M], the valid leading columns of a row (absent: all; what stands in the others is never read).
     sampled: `Sampled`, or a tuple like it, statistics over T members of a committee for the same rows. passes:
     float[T, M, O], the probabilities of each member, which `sampled` is taken from where it is absent.
-    targets: int64[M], of labelled examples alone: the column that the label takes in each decision.
+    targets: int64[M], of labelled examples alone: the column that the label takes in each decision. votes: int64[M, J],
+    likewise, the column that each annotator gave, −1 where nothing. out_of_fold: float[M, O], likewise, as probs, each
+    by a model that did not learn from the example.
     embeddings: float[n, d]. pretrained: float[n, d], never fine-tuned. gradients: `Gradients`, or a triple like it.
     surprisal: float[n, T], a pretrained masked language model's losses of tokens that were drawn, 0 elsewhere;
     masked_surprisal: the same, those tokens having been masked. mlm_entropy, masked_mlm_entropy: likewise, of the
@@ -106,6 +110,8 @@ class Signals:
     sampled: Sampled | tuple[Tensor, Tensor, Tensor, Tensor, int] | None = None
     passes: Tensor | None = None
     targets: Tensor | None = None
+    votes: Tensor | None = None
+    out_of_fold: Tensor | None = None
     embeddings: Tensor | None = None
     pretrained: Tensor | None = None
     surprisal: Tensor | None = None
@@ -138,8 +144,7 @@ class Signals:
         if self.sampled is not None:
             held = Sampled(*self.sampled).each(lambda name, part: _plain(f"sampled.{name}", part))
             object.__setattr__(self, "sampled", held)
-        decided = self._decided()
-        rows = self.targets if decided is None else decided
+        rows = next((held for held in (self._decided(), self.targets, self.votes) if held is not None), None)
         if rows is not None and self.offsets is None:
             object.__setattr__(self, "offsets", torch.arange(len(rows) + 1))
         object.__setattr__(self, "count", self._agreed_count())
@@ -179,6 +184,8 @@ class Signals:
             ragged.append(("targets", len(self.targets), self.offsets))
             if bool((self.targets < 0).any()):
                 raise SignalError("targets must not be negative; they are columns.")
+        if self.votes is not None and self.offsets is not None:
+            ragged.append(("votes", len(self.votes), self.offsets))
         if self.gradients is not None:
             r, h, offsets = self.gradients
             ragged += [("gradients.r", len(r), offsets), ("gradients.h", len(h), offsets)]
@@ -218,7 +225,7 @@ class Signals:
         """The tensors with a row a decision, those with O columns first; in passes rows are the second dimension."""
         mean, entropy, votes, squares, _ = self.sampled or (None,) * 5
         given = {"probs": self.probs, "sampled.mean": mean, "passes": self.passes, "sampled.votes": votes}
-        given |= {"sampled.squares": squares, "sampled.entropy": entropy}
+        given |= {"sampled.squares": squares, "sampled.entropy": entropy, "out_of_fold": self.out_of_fold}
         return {name: values for name, values in given.items() if values is not None}
 
     def _decided(self) -> Tensor | None:
@@ -260,7 +267,7 @@ class Signals:
     def require(
         self, needs: Iterable[str], needs_labelled: Iterable[str] = (), needs_validation: Iterable[str] = ()
     ) -> None:
-        """Every needed field is there and finite, here and in the other roles where they hold any example.
+        """Every needed field is there and finite, here and in the other roles, wherever there is any example.
 
         Raises:
             SignalError: names the first field that is not, or whose width differs between the roles; on every
@@ -275,7 +282,8 @@ class Signals:
     def _unfit(self, needs: set[str], of_roles: Mapping[str, Iterable[str]]) -> str:
         """What is wrong with the fields, in a sentence; empty where nothing is."""
         try:
-            self._check_fields(needs)
+            if len(self):
+                self._check_fields(needs)
             for role, wanted in of_roles.items():
                 self._check_role(role, wanted)
         except SignalError as error:
@@ -333,6 +341,9 @@ class Signals:
         """The tensors that a field is made of, without what stands in columns that are no option."""
         if name == "gradients":
             yield from (("gradients.r", value[0]), ("gradients.h", value[1]))
+        elif name in ("probs", "out_of_fold"):
+            assert self.offsets is not None
+            yield name, Decisions(value, self.offsets, self.options).masked
         elif name == "passes":
             yield from ((name, member.masked) for member in self.members())
         elif name == "sampled":
@@ -341,7 +352,7 @@ class Signals:
             for part, values in (("mean", value[0]), ("squares", value[3])):
                 yield f"sampled.{part}", Decisions(values, self.offsets, self.options).masked
         else:
-            yield name, self.decisions.masked if name == "probs" else value
+            yield name, value
 
     def factors(self) -> Gradients:
         """The gradient factors, derived from probs and embeddings where an example has one decision.
@@ -381,10 +392,11 @@ class Signals:
                 taken[name] = value[indices]
         if self.scores is not None:
             taken["scores"] = {name: values[indices] for name, values in self.scores.items()}
-        if (self.of_decisions() or self.targets is not None) and self.offsets is not None:
+        if self.offsets is not None:
             rows, taken["offsets"] = take_rows(self.offsets, indices)
-            taken["targets"] = self.targets[rows] if self.targets is not None else None
-            taken["probs"] = self.probs[rows] if self.probs is not None else None
+            for name in ("probs", "targets", "votes", "out_of_fold"):
+                if (value := getattr(self, name)) is not None:
+                    taken[name] = value[rows]
             taken["passes"] = self.passes[:, rows] if self.passes is not None else None
             if self.sampled is not None:
                 taken["sampled"] = Sampled(*self.sampled).each(lambda _, part: part[rows])

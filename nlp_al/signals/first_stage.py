@@ -20,7 +20,8 @@ def first_stage(pool: Pool, task: Task) -> list[tuple[Example, Any]]:
 
     None of them where there still is one.
     """
-    labelled, rounds = pool.labelled(), {query.id: query.round for query in pool.queries}
+    labelled = pool.labelled()
+    rounds = {name: query.round for name, query in pool.first_queries().items()}
     for last in sorted({rounds.get(example.id, 0) for example, _ in labelled}):
         found = [(example, label) for example, label in labelled if rounds.get(example.id, 0) <= last]
         if task.only_label([label for _, label in found]) is None:

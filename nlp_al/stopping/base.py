@@ -119,7 +119,7 @@ def observations(
         if "kappa" in measured:
             measured["kappa"] = tuple(measured["kappa"])
         scores = {split: line[split] for split in SPLITS if line.get(split)}
-        spent = float(line["cost" if unit == "words" else "labelled"])
+        spent = float(line["cost"] if unit == "words" else line["labelled"] + line.get("again", 0))
         found.append(Observation(line["round"], spent, float(batch), scores=scores, main=main, **measured))
     return found
 

@@ -32,6 +32,7 @@ from nlp_al.strategies.laplace import Laplace
 from nlp_al.strategies.model_change import Bait, Egl, EglWord
 from nlp_al.strategies.neighbourhood import Seals
 from nlp_al.strategies.random import Random
+from nlp_al.strategies.relabelling import ActiveLab
 from nlp_al.strategies.sequence import (
     EntityUncertainty,
     Mnlp,
@@ -124,6 +125,7 @@ STRATEGIES: dict[str, type[Strategy]] = {
     "isal": Isal,
     "by_budget": ByBudget,
     "subpool": Subpool,
+    "activelab": ActiveLab,
 }
 
 

@@ -27,6 +27,8 @@ class Selection:
     indices: int64[size], positions in the pool, the most wanted first.
     scores: float[n], higher = ask first, or None where the strategy does not score examples one by one. An example with
     nothing to decide has minus infinity.
+    relabel: whether it chose among the labelled examples as well, to ask somebody else about them. They stand behind
+    the pool: position n + j is example j of `signals.labelled`, and scores is float[n + l].
     note: what the user should know of how the choice was made, such as that a sample stood for the pool; else empty.
     abstained: of what is undecided, the share that a filter left out because no label would settle it; None where
     nothing is, or nothing is filtered.
@@ -36,6 +38,7 @@ class Selection:
     scores: Tensor | None = None
     note: str = ""
     abstained: float | None = None
+    relabel: bool = False
 
 
 class Strategy(ABC):
@@ -51,6 +54,7 @@ class Strategy(ABC):
     sharded: `choose` works on the rows of one process where several hold the pool (`signals.shard`): all call it
     together, and get the same positions, with the scores of their own rows. Else one process holds the whole pool.
     scored: it gives each example a score, so that others may build on it. filters: it may give fewer than asked for.
+    relabels: it chooses among the labelled examples that are `askable` as well (`Selection.relabel`).
     sampler: the name of the one that its committee must come from; empty where any will do.
 
     `nlp_al.testing.check_strategy` says whether a new one keeps the promises that all of them make.
@@ -69,6 +73,7 @@ class Strategy(ABC):
     sharded: ClassVar[bool] = False
     scored: ClassVar[bool] = False
     filters: ClassVar[bool] = False
+    relabels: ClassVar[bool] = False
     sampler: ClassVar[str] = ""
 
     @property
@@ -79,7 +84,10 @@ class Strategy(ABC):
 
     @abstractmethod
     def choose(self, signals: Signals, count: int, generator: torch.Generator) -> Selection:
-        """Picks `count` ≤ `signals.total` distinct positions, the most wanted first, for `select` and for wrappers."""
+        """Picks `count` distinct positions, the most wanted first, for `select` and for wrappers.
+
+        `count` is at most `signals.total`, and the number of askable labelled examples more where it `relabels`.
+        """
 
     def select(self, signals: Signals, size: float, generator: torch.Generator) -> Selection:
         """Picks from the pool.
@@ -94,6 +102,7 @@ class Strategy(ABC):
         """
         import torch
 
+        from nlp_al.signals import SignalError
         from nlp_al.signals.shards import kept
 
         signals.require(self.needs, self.needs_labelled, self.needs_validation)
@@ -103,38 +112,47 @@ class Strategy(ABC):
         idle = torch.nonzero(~can_ask).flatten()
         pool = kept(signals, asked) if len(idle) else signals
         spare = idle[:0] if self.filters else idle
+        total, most = signals.total, pool.total
+        known = signals.labelled if self.relabels else None
+        if known is not None:
+            asked = torch.cat([asked, total + torch.arange(len(known))])
+            total, most = total + len(known), most + int(known.can_ask().sum())
+            if costs is not None:
+                if known.cost is None:
+                    raise SignalError("The signals have no labelled.cost, but a cost.")
+                costs = torch.cat([costs, known.cost])
         if costs is None:
-            wanted = int(min(max(size, 0), signals.total))
-            chosen = self.choose(pool, min(wanted, pool.total), generator)
-            rest = spare[: max(wanted - pool.total, 0)]
+            wanted = int(min(max(size, 0), total))
+            chosen = self.choose(pool, min(wanted, most), generator)
+            rest = spare[: max(wanted - most, 0)]
         else:
             cost = costs[asked]
-            chosen = (self._prefix if self.nested else self._whole)(pool, cost, size, generator)
+            chosen = (self._prefix if self.nested else self._whole)(pool, cost, size, most, generator)
             left = size - float(cost[chosen.indices].sum())
-            rest = spare[costs[spare].cumsum(0) <= left] if len(chosen.indices) == pool.total else idle[:0]
+            rest = spare[costs[spare].cumsum(0) <= left] if len(chosen.indices) == most else idle[:0]
         scores = None if chosen.scores is None else pool.of_all(chosen.scores)
         if scores is not None and len(idle):
-            scores = scores.new_full((signals.total,), -torch.inf).index_copy_(0, asked, scores)
+            scores = scores.new_full((total,), -torch.inf).index_copy_(0, asked, scores)
         return replace(chosen, indices=torch.cat([asked[chosen.indices], rest]), scores=scores)
 
-    def _prefix(self, pool: Signals, cost: Tensor, size: float, generator: torch.Generator) -> Selection:
+    def _prefix(self, pool: Signals, cost: Tensor, size: float, most: int, generator: torch.Generator) -> Selection:
         """The longest prefix of the ranking that costs at most `size`; ranks only as far as it has to."""
         state = generator.get_state()
-        count = affordable(cost, size)
+        count = min(affordable(cost, size), most)
         while True:
             generator.set_state(state)
             chosen = self.choose(pool, count, generator)
             fitting = int((cost[chosen.indices].cumsum(0) <= size).sum())
-            if fitting < count or count == pool.total:
+            if fitting < count or count == most:
                 return replace(chosen, indices=chosen.indices[:fitting])
-            count = min(2 * count + 1, pool.total)
+            count = min(2 * count + 1, most)
 
-    def _whole(self, pool: Signals, cost: Tensor, size: float, generator: torch.Generator) -> Selection:
+    def _whole(self, pool: Signals, cost: Tensor, size: float, most: int, generator: torch.Generator) -> Selection:
         """A choice that costs at most `size`, where one more would not; what a count costs corrects the next."""
         import torch
 
         state = generator.get_state()
-        count, fits, overflows = affordable(cost, size), 0, pool.total + 1
+        count, fits, overflows = affordable(cost, size), 0, most + 1
         best = Selection(torch.zeros(0, dtype=torch.int64))
         while overflows - fits > 1:
             count = min(max(count, fits + 1), overflows - 1)
@@ -145,7 +163,7 @@ class Strategy(ABC):
                 fits, best = count, chosen
             else:
                 overflows = count
-            count = int(min(count * size / max(spent, 1e-9), pool.total))
+            count = int(min(count * size / max(spent, 1e-9), most))
         return best
 
 

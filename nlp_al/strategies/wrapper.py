@@ -48,7 +48,7 @@ def made_of(field: str, told: str | dict[str, Any]) -> Strategy:
     """The strategy that a parameter names.
 
     Raises:
-        ValueError: there is no such strategy, or its parameters are wrong.
+        ValueError: there is no such strategy, its parameters are wrong, or it asks again about labelled examples.
     """
     from nlp_al.strategies import make_strategy
 
@@ -57,6 +57,9 @@ def made_of(field: str, told: str | dict[str, Any]) -> Strategy:
     if not isinstance(name, str):
         raise ValueError(f"{field} is {told!r}; it must be the name of a strategy, or a mapping with one.")
     try:
-        return make_strategy(name, **parameters)
+        made = make_strategy(name, **parameters)
     except ValueError as error:
         raise ValueError(f"{field} is {told!r}: {error}") from error
+    if made.relabels:
+        raise ValueError(f"{field} is {told!r}, which chooses among labelled examples too; it has to stand alone.")
+    return made

@@ -10,7 +10,7 @@ COUNT, PEOPLE, OPTIONS = 300, 4, 3
 
 
 def certain(quality: float, weight: float, mean: float) -> float:
-    return float(certainty(torch.tensor([quality]), torch.tensor([weight]), mean, 3))
+    return float(certainty(torch.tensor([quality]), torch.tensor([weight]), mean, torch.tensor([3.0])))
 
 
 def test_hand_computed_numbers():

@@ -110,8 +110,10 @@ def test_strategies_as_json(capsys):
     assert all(row["reference"] and row["family"] and row["tasks"] for row in rows)
 
 
-# Ren et al., A Survey of Deep Active Learning (2020), arXiv:2009.00236, and the baseline.
+# Ren et al., A Survey of Deep Active Learning (2020), arXiv:2009.00236, the baseline, and Deep Active Learning in the
+# Presence of Label Noise: A Survey (2023), arXiv:2302.11075.
 FAMILIES = ["random", "uncertainty", "diversity", "density", "expected model change", "hybrid", "semi-supervised"]
+FAMILIES += ["label noise"]
 
 
 @pytest.mark.parametrize("family", FAMILIES)

@@ -135,7 +135,8 @@ def narrowed(part: Signals, width: int) -> Signals:
 
     passes = None if part.passes is None else part.passes[:, :, :width]
     sampled = None if part.sampled is None else Sampled(*part.sampled).each(cut)
-    return replace(part, probs=part.probs[:, :width], passes=passes, sampled=sampled)
+    unseen = None if part.out_of_fold is None else part.out_of_fold[:, :width]
+    return replace(part, probs=part.probs[:, :width], passes=passes, sampled=sampled, out_of_fold=unseen)
 
 
 @pytest.mark.parametrize("shape", ["single", "multi", "sequence", "ranking"])

@@ -256,8 +256,9 @@ def test_all_columns_are_there_on_every_process() -> None:
     """Candidates vary: the widest example may be another process's."""
     wide, narrow = synthetic_signals("ranking", 40), synthetic_signals("ranking", 40)
     few = torch.nonzero(narrow.options <= 3).flatten()[:8]
-    narrow = replace(narrow.take(few), probs=narrow.take(few).probs[:, :3], passes=None, sampled=None, labelled=None)
-    wide = replace(wide.take(torch.nonzero(wide.options == 5).flatten()[:4]), passes=None, sampled=None, labelled=None)
+    bare = dict.fromkeys(("passes", "sampled", "out_of_fold", "labelled"))
+    narrow = replace(narrow.take(few), probs=narrow.take(few).probs[:, :3], **bare)
+    wide = replace(wide.take(torch.nonzero(wide.options == 5).flatten()[:4]), **bare)
 
     def dealt(peers: Peers) -> Signals:
         share = Share(12, peers)

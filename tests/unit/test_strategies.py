@@ -361,7 +361,8 @@ def test_other_precisions_are_served(name: str, dtype: torch.dtype) -> None:
     probs = made.probs.to(dtype)
     labelled = made.take(torch.arange(3))
     known = Signals(probs=probs[:3].float(), embeddings=turned[:3].float(), targets=made.targets[:3])
-    known = replace(known, passes=labelled.passes, asked=labelled.asked)
+    known = replace(known, passes=labelled.passes, asked=labelled.asked, votes=labelled.votes)
+    known = replace(known, out_of_fold=probs[:3])
     passes = made.passes.to(dtype) if made.passes is not None else None
     surprisal = made.surprisal.to(dtype) if made.surprisal is not None else None
     scores = {key: values.to(dtype) for key, values in (made.scores or {}).items()}

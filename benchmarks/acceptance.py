@@ -6,9 +6,9 @@
 
 DATA: a folder with `<dataset>/{train,test}.jsonl.gz`. Every arm of a group runs over the same five seeds, and the
 runs of a seed begin with the same initial set. Features of all-MiniLM-L6-v2 are frozen, under a linear head; for
-dialogues and committees out of one model all weights of BERT-tiny are trained. A line passes or fails by the criterion as it stands in
-`GROUPS`; one that fails stays in. The experiment on noisy annotators is `acceptance_noise.py`; stopping rules and a
-million examples have pages of their own.
+dialogues and committees out of one model all weights of BERT-tiny are trained. A line passes or fails by the criterion
+as it stands in `GROUPS`; one that fails stays in. The experiment on noisy annotators is `acceptance_noise.py`; stopping
+rules and a million examples have pages of their own.
 """
 
 from __future__ import annotations

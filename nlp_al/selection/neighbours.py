@@ -18,10 +18,10 @@ def nearest(points: Tensor, others: Tensor, count: int) -> Tensor:
     Time O(n · l · d).
     """
     # Filled in place: small results kept between large blocks would keep the memory of these from being used again.
-    found = torch.full((len(points), min(count, len(others))), 2**63 - 1, dtype=torch.int64)
+    found = points.new_full((len(points), min(count, len(others))), 2**63 - 1, dtype=torch.int64)
     for start in range(0, len(others), _OTHERS_AT_ONCE):
         centres = others[start : start + _OTHERS_AT_ONCE].double()
-        places = torch.arange(start, start + len(centres))
+        places = torch.arange(start, start + len(centres), device=centres.device)
         at_once = min(_ROWS_AT_ONCE, max(1, _DISTANCES_AT_ONCE // len(centres)))
         for block, room in zip(in_blocks(points), in_blocks(found), strict=True):
             for part, best in zip(block.split(at_once), room.split(at_once), strict=True):

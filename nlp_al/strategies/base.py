@@ -77,7 +77,10 @@ class Strategy(ABC):
 
     @abstractmethod
     def choose(self, signals: Signals, count: int, generator: torch.Generator) -> Selection:
-        """Picks `count` ≤ `signals.total` distinct positions, the most wanted first, for `select` and for wrappers."""
+        """Picks `count` ≤ `signals.total` distinct positions, the most wanted first, for `select` and for wrappers.
+
+        Scores lie where the signals do; positions may lie there or on the CPU, since they only index.
+        """
 
     def select(self, signals: Signals, size: float, generator: torch.Generator) -> Selection:
         """Picks from the pool.
@@ -85,6 +88,7 @@ class Strategy(ABC):
         signals: the fields in `needs`. size: how many examples, or what they may cost together where `signals.cost` is
         given (then an example that no longer fits ends the selection). generator: the only source of randomness.
         Examples with nothing to decide come behind all others, and pass no filter. Ties go to the lowest position.
+        The signals may lie on any device; what is chosen comes back on the CPU, where the generator is.
         Where several processes hold the pool, all call this together, with generators in the same state.
 
         Raises:
@@ -113,7 +117,8 @@ class Strategy(ABC):
         scores = None if chosen.scores is None else pool.of_all(chosen.scores)
         if scores is not None and len(idle):
             scores = scores.new_full((signals.total,), -torch.inf).index_copy_(0, asked, scores)
-        return replace(chosen, indices=torch.cat([asked[chosen.indices], rest]), scores=scores)
+        indices = torch.cat([asked[chosen.indices], rest]).cpu()
+        return replace(chosen, indices=indices, scores=None if scores is None else scores.cpu())
 
     def _prefix(self, pool: Signals, cost: Tensor, size: float, generator: torch.Generator) -> Selection:
         """The longest prefix of the ranking that costs at most `size`; ranks only as far as it has to."""

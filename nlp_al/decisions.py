@@ -32,14 +32,18 @@ class Decisions:
         """float[M, O]: the probabilities, zero in the columns that are no option of their row."""
         if self.options is None:
             return self.probs
-        columns = torch.arange(self.probs.shape[1], device=self.probs.device)
-        return self.probs.masked_fill(columns >= self.options[:, None], 0.0)
+        return self.probs.masked_fill(~leading(self.options, self.probs.shape[1]), 0.0)
 
     def askable(self) -> Tensor:
         """bool[n]: whether an example has a decision with at least two options, so that there is something to ask."""
         if self.options is None:
             return (self.offsets.diff() > 0) & (self.probs.shape[1] >= 2)
         return segment_sum((self.options >= 2).long(), self.offsets) > 0
+
+
+def leading(counts: Tensor, columns: int) -> Tensor:
+    """bool[M, columns]: true in as many columns of each row, from the first one, as int64[M] counts say."""
+    return torch.arange(columns, device=counts.device) < counts[:, None]
 
 
 def owners(offsets: Tensor) -> Tensor:

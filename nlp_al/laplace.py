@@ -14,7 +14,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from nlp_al.decisions import Decisions, owners, segment_mean, segment_sum
+from nlp_al.decisions import Decisions, leading, owners, segment_mean, segment_sum
 from nlp_al.heads import SLACK
 from nlp_al.signals import Gradients, SignalError
 
@@ -44,7 +44,7 @@ class Posterior(NamedTuple):
             found = [torch.linalg.solve_triangular(f, points.T, upper=False).square().sum(0) for f in self.factors]
             spread: Tensor = torch.stack(found, 1).expand(-1, self.outputs)
             return spread
-        inverse: Tensor = torch.linalg.solve_triangular(self.factors[0], _eye(self.factors.shape[1]), upper=False)
+        inverse: Tensor = torch.linalg.solve_triangular(self.factors[0], _eye_like(self.factors), upper=False)
         roots = inverse.split(self.width, 1)
         return torch.stack([((points @ (root.T @ root)) * points).sum(1) for root in roots], 1)
 
@@ -52,7 +52,7 @@ class Posterior(NamedTuple):
         """Differences of weights from the fitted ones, float64[count, R, d]."""
         sets, width = self.factors.shape[:2]
         columns = count * self.outputs * self.width // (sets * width)
-        noise = torch.randn(sets, width, columns, generator=generator, dtype=torch.float64)
+        noise = torch.randn(sets, width, columns, generator=generator, dtype=torch.float64).to(self.factors.device)
         found: Tensor = torch.linalg.solve_triangular(self.factors.mT, noise, upper=True)
         return found.mT.transpose(0, 1).reshape(count, self.outputs, self.width)
 
@@ -94,12 +94,12 @@ def together(points: Tensor, probs: Tensor, prior: float) -> Posterior:
 
 
 def _factors(curvature: Tensor, prior: float) -> Tensor:
-    found: Tensor = torch.linalg.cholesky(curvature + prior * _eye(curvature.shape[1]))
+    found: Tensor = torch.linalg.cholesky(curvature + prior * _eye_like(curvature))
     return found
 
 
-def _eye(width: int) -> Tensor:
-    return torch.eye(width, dtype=torch.float64)
+def _eye_like(matrices: Tensor) -> Tensor:
+    return torch.eye(matrices.shape[-1], dtype=matrices.dtype, device=matrices.device)
 
 
 def kind_of(decisions: Decisions, factors: Gradients) -> Kind:
@@ -157,7 +157,7 @@ def _prior(points: Tensor, prior: float | None, slack: float) -> float:
 def _flat(values: Tensor, decisions: Decisions) -> Tensor:
     """[M, O] with varying options to a row an option."""
     assert decisions.options is not None
-    return values[torch.arange(values.shape[1]) < decisions.options[:, None]]
+    return values[leading(decisions.options, values.shape[1])]
 
 
 def drawn(decisions: Decisions, factors: Gradients, draws: Tensor) -> Iterator[tuple[slice, Tensor]]:
@@ -169,7 +169,7 @@ def drawn(decisions: Decisions, factors: Gradients, draws: Tensor) -> Iterator[t
     for rows, own, part in _parts(decisions, factors, draws.shape[0] * max(draws.shape[1], decisions.probs.shape[1])):
         logits, moved = _logits(own, kind), torch.einsum("jd,trd->tjr", part.h.double(), draws)
         if kind == "choice":
-            valid = torch.arange(logits.shape[1]) < own.options[:, None]  # type: ignore[index]
+            valid = leading(own.options, logits.shape[1])  # type: ignore[arg-type]
             logits = logits.repeat(len(draws), 1, 1)
             logits[:, valid] += moved[:, :, 0]
         else:
@@ -184,7 +184,7 @@ def variances(posterior: Posterior, decisions: Decisions, factors: Gradients) ->
     """
     kind = kind_of(decisions, factors)
     found = [_variances(posterior, part, kind) for _, _, part in _parts(decisions, factors, factors.h.shape[1])]
-    whole = torch.cat(found) if found else torch.zeros(0, posterior.outputs, dtype=torch.float64)
+    whole = torch.cat(found) if found else factors.h.new_zeros(0, posterior.outputs, dtype=torch.float64)
     if kind == "choice":
         return segment_mean(whole[:, 0], factors.offsets)
     return whole.flatten() if kind == "yes_no" else whole.mean(1)
@@ -199,7 +199,7 @@ def probit(posterior: Posterior, decisions: Decisions, factors: Gradients) -> Te
     for _, own, part in _parts(decisions, factors, factors.h.shape[1]):
         logits, scale = _logits(own, kind), (1 + math.pi / 8 * _variances(posterior, part, kind)).sqrt()
         if kind == "choice":
-            valid = torch.arange(logits.shape[1]) < own.options[:, None]  # type: ignore[index]
+            valid = leading(own.options, logits.shape[1])  # type: ignore[arg-type]
             scale = torch.ones_like(logits).masked_scatter(valid, scale[:, 0])
         found.append(_probs(logits / scale, kind))
     return torch.cat(found) if found else decisions.probs.double()

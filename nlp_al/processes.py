@@ -49,6 +49,7 @@ class _Launched:
 
     def join(self, rows: torch.Tensor) -> torch.Tensor:
         """As `Peers` says; of each process as many rows go round as the longest part has."""
+        device, rows = rows.device, rows.cpu()
         counts = [torch.zeros(1, dtype=torch.int64) for _ in range(self.size)]
         torch.distributed.all_gather(counts, torch.tensor([len(rows)]), group=self._group)
         room = rows.new_zeros((int(max(counts)), *rows.shape[1:]))
@@ -56,7 +57,7 @@ class _Launched:
         parts = [torch.empty_like(room) for _ in counts]
         if len(room):
             torch.distributed.all_gather(parts, room, group=self._group)
-        return torch.cat([part[: int(count)] for part, count in zip(parts, counts, strict=True)])
+        return torch.cat([part[: int(count)] for part, count in zip(parts, counts, strict=True)]).to(device)
 
     def deal(self, part: Callable[[int], T]) -> list[T]:
         """As `Peers` says; one process after the other is given its parts, which are made when its turn comes."""

@@ -9,12 +9,15 @@ from dataclasses import dataclass, replace
 import torch
 
 from nlp_al.config import Stage
+from nlp_al.placing import placed
 from nlp_al.pool import HOLDOUT, Query
 from nlp_al.processes import shared
 from nlp_al.signals import Signals
 from nlp_al.strategies import Selection, Strategy, make_strategy
 from nlp_al.strategies.sieve import Sieve
 from nlp_al.view import View
+
+Choose = Callable[[Signals, float, torch.Generator], Selection]
 
 
 @dataclass(frozen=True)
@@ -62,7 +65,7 @@ def choose_batch(
         signals = view.look(inner)
         kept = torch.zeros(0, dtype=torch.int64)
         if signals is not None and len(view):
-            told.append(inner.select(replace(signals, cost=None), stage.keep or 0, draws))
+            told.append(_chosen(inner.select, replace(signals, cost=None), stage.keep or 0, draws))
             kept = told[-1].indices
         view.keep(shared(kept))
     inner = _sifted(view, last, allowance - spent, draws, told)
@@ -70,7 +73,7 @@ def choose_batch(
     if signals is None:
         return None
     if len(view) or inner.relabels:
-        told.append(inner.select(signals, allowance - spent, draws))
+        told.append(_chosen(inner.select, signals, allowance - spent, draws))
     else:  # nothing of what the strategy needs was made
         told.append(Selection(torch.zeros(0, dtype=torch.int64)))
     note = "; ".join(filter(None, (one.note for one in told)))
@@ -83,6 +86,10 @@ def choose_batch(
     return Choice(chosen, held, signals, view.positions)
 
 
+def _chosen(choose: Choose, signals: Signals, size: float, draws: torch.Generator) -> Selection:
+    return placed(lambda near: choose(near, size, draws), signals, draws)
+
+
 def _sifted(
     view: View, strategy: Strategy, size: float, draws: torch.Generator, told: list[Selection], priced: bool = True
 ) -> Strategy:
@@ -91,7 +98,7 @@ def _sifted(
         signals = view.look(type(strategy))
         kept = torch.zeros(0, dtype=torch.int64)
         if signals is not None and len(view):
-            told.append(strategy.sift(signals if priced else replace(signals, cost=None), size, draws))
+            told.append(_chosen(strategy.sift, signals if priced else replace(signals, cost=None), size, draws))
             kept = told[-1].indices
         view.keep(shared(kept))
         strategy = strategy.inner()
@@ -117,7 +124,7 @@ def _spread(scores: torch.Tensor | None, places: torch.Tensor, view: View) -> to
 def ranked(signals: Signals, stage: Stage, generator: torch.Generator) -> list[int]:
     """All positions, those that the stage would ask about first at the front."""
     (strategy,) = strategies_of([stage])
-    chosen = strategy.select(replace(signals, cost=None), len(signals), generator).indices.tolist()
+    chosen = _chosen(strategy.select, replace(signals, cost=None), len(signals), generator).indices.tolist()
     return [*chosen, *sorted(set(range(len(signals))) - set(chosen))]
 
 

@@ -37,6 +37,7 @@ from nlp_al.signals.sampled import Sampled, statistics
 from nlp_al.signals.shards import own_rows
 from nlp_al.strategies import Selection, Strategy, make_strategy
 from nlp_al.strategies.base import SHAPES
+from nlp_al.testing_device import emulated_device
 from nlp_al.testing_peers import with_peers
 
 _WIDTH = 6
@@ -69,6 +70,7 @@ def check_strategy(strategy: str | type[Strategy] | Strategy, shapes: tuple[str,
     never outranks an undecided one (family `uncertainty`).
     I9: where `sharded`, processes that each hold some blocks of the pool choose together what one chooses, and all tell
     what is wrong with the rows of any.
+    I10: of signals on another device, a GPU that is emulated, it chooses the same, and gives it back on the CPU.
 
     Raises:
         AssertionError: a promise is broken; one sentence names the strategy, the promise and the shape.
@@ -224,6 +226,7 @@ class _Check:
         self.scores()
         if self.strategy.sharded:
             self.shards()
+        self.elsewhere()
 
     def fail(self, promise: str, sentence: str, cause: Exception | None = None) -> NoReturn:
         name = type(self.strategy).__name__
@@ -495,6 +498,19 @@ class _Check:
         except SignalError as error:
             return str(error)
         return ""
+
+    def elsewhere(self) -> None:
+        for signals in (self.pool(), self.pool(labelled=0, undecided=0, cost=True), self.pool(1), self.pool(0)):
+            here = self.pick("I10", signals, 7)
+            with emulated_device() as device:
+                there = self.pick("I10", signals.to(device), 7)
+                if any(given is not None and given.device == device for given in (there.indices, there.scores)):
+                    self.fail("I10", f"what it chose is on {device}, not on the CPU.")
+            if here.indices.tolist() != there.indices.tolist():
+                told = f"{here.indices.tolist()} on the CPU, and {there.indices.tolist()} on {device}"
+                self.fail("I10", f"it chose {told}.")
+            if here.scores is not None and (there.scores is None or not torch.equal(here.scores, there.scores)):
+                self.fail("I10", f"on {device} its scores were others than on the CPU.")
 
     def direction(self) -> None:
         # All but what is decided is the same; where that counts as well, equal scores are no fault.

@@ -5,6 +5,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from nlp_al.decisions import leading
+
 _AT_ONCE = 2**21  # 16 MB of float64
 
 
@@ -33,14 +35,14 @@ def duel_intervals(passes: Tensor, options: Tensor | None, quantile: float) -> t
     counts as ½; a single option has 1.
     """
     members, rows, columns = passes.shape
-    levels = torch.tensor([quantile, 1.0 - quantile], dtype=torch.float64)
-    found = torch.empty(2, rows, dtype=torch.float64)
+    levels = torch.tensor([quantile, 1.0 - quantile], dtype=torch.float64, device=passes.device)
+    found = passes.new_empty(2, rows, dtype=torch.float64)
     at_once = max(1, _AT_ONCE // (members * columns))
     for start in range(0, rows, at_once):
         own = slice(start, start + at_once)
         probs = passes[:, own].double()
         if options is not None:
-            probs = probs.masked_fill(torch.arange(columns) >= options[own, None], 0.0)
+            probs = probs.masked_fill(~leading(options[own], columns), 0.0)
         best = probs.mean(0).argsort(dim=1, descending=True, stable=True)[:, :2]
         pair = probs.gather(2, best.expand(members, -1, -1))
         total = pair.sum(2)

@@ -32,7 +32,7 @@ class _Group(NamedTuple):
 
     def against(self, columns: Tensor) -> Tensor:
         """Vᵀ · float64[D, c]: float64[g, mQ, c]."""
-        found = torch.empty(*self.inverse.shape[:2], columns.shape[1], dtype=torch.float64)
+        found: Tensor = self.inverse.new_empty(*self.inverse.shape[:2], columns.shape[1])
         at_once = max(1, _FLOATS_AT_ONCE // (self.h.shape[1] * (self.h.shape[2] + columns.numel() // self.h.shape[2])))
         parts = (values.split(at_once) for values in (self.coefficients, self.h, found))
         for coefficients, h, room in zip(*parts, strict=True):
@@ -57,7 +57,7 @@ def choose_by_information(
     labelled = 0 if known is None else len(known.offsets) - 1
     total = len(pool.offsets) - 1 + labelled
     asked = _summed(pool)
-    matrix = ridge * torch.eye(pool.width, dtype=torch.float64)
+    matrix = ridge * torch.eye(pool.width, dtype=torch.float64, device=asked.device)
     if known is not None and labelled:
         own = _summed(known)
         asked += own
@@ -73,7 +73,7 @@ def choose_by_information(
     greedy = greedy.only(sorted(picks))
     while len(picks) > count:
         kept = torch.tensor(sorted(picks))
-        losses = -greedy.gains(-scale)[kept]
+        losses = -greedy.gains(-scale)[kept].cpu()
         least = int(kept[losses == losses.min()][-1])
         picks.remove(least)
         greedy.update(least, -scale)
@@ -88,16 +88,16 @@ class _Greedy:
         self._asked = asked
         self._n = len(pool.offsets) - 1
         self._groups = _groups(pool, self._inverse, self._inverse @ asked @ self._inverse)
-        self._where = {int(member): (g, at) for g, x in enumerate(self._groups) for at, member in enumerate(x.members)}
+        self._where = _places(self._groups)
 
     def gains(self, scale: float) -> Tensor:
         """float32[n]: how much tr(M⁻¹ F) falls when scale · V Vᵀ is added; minus infinity for those left out.
 
         Rounded, so that equal candidates tie.
         """
-        found = torch.full((self._n,), -torch.inf)
+        found: Tensor = self._inverse.new_full((self._n,), -torch.inf, dtype=torch.float32)
         for group in self._groups:
-            own = torch.eye(group.inverse.shape[1], dtype=torch.float64) / scale + group.inverse
+            own = _eye_like(group.inverse) / scale + group.inverse
             solved = torch.linalg.solve(own, group.asked)
             found[group.members] = solved.diagonal(dim1=1, dim2=2).sum(1).float()
         return found
@@ -107,7 +107,7 @@ class _Greedy:
         g, at = self._where[pick]
         group = self._groups[g]
         u = self._inverse @ group.column(at)
-        middle = torch.linalg.inv(torch.eye(u.shape[1], dtype=torch.float64) / scale + group.inverse[at])
+        middle = torch.linalg.inv(_eye_like(group.inverse) / scale + group.inverse[at])
         p = self._inverse @ (self._asked @ u)
         between = middle @ (u.T @ self._asked @ u) @ middle
         for group in self._groups:
@@ -120,13 +120,22 @@ class _Greedy:
 
     def only(self, members: list[int]) -> _Greedy:
         """The same M, with no other candidates than these."""
-        wanted = torch.tensor(members, dtype=torch.int64)
+        wanted = torch.tensor(members, dtype=torch.int64, device=self._inverse.device)
         made: _Greedy = object.__new__(_Greedy)
         made._inverse, made._asked, made._n = self._inverse, self._asked, self._n
         inside = [(group, torch.isin(group.members, wanted)) for group in self._groups]
         made._groups = [_Group(*(values[mask] for values in group)) for group, mask in inside if bool(mask.any())]
-        made._where = {int(member): (g, at) for g, x in enumerate(made._groups) for at, member in enumerate(x.members)}
+        made._where = _places(made._groups)
         return made
+
+
+def _places(groups: list[_Group]) -> dict[int, tuple[int, int]]:
+    """Of each candidate: which group it is in, and where."""
+    return {member: (g, at) for g, group in enumerate(groups) for at, member in enumerate(group.members.tolist())}
+
+
+def _eye_like(matrices: Tensor) -> Tensor:
+    return torch.eye(matrices.shape[-1], dtype=matrices.dtype, device=matrices.device)
 
 
 def _groups(pool: Information, inverse: Tensor, asked: Tensor) -> list[_Group]:
@@ -134,10 +143,10 @@ def _groups(pool: Information, inverse: Tensor, asked: Tensor) -> list[_Group]:
     found = []
     for length in lengths.unique().tolist():
         members = torch.nonzero(lengths == length).flatten()
-        rows = pool.offsets[members][:, None] + torch.arange(length)
+        rows = pool.offsets[members][:, None] + torch.arange(length, device=members.device)
         coefficients, h = pool.coefficients[rows], pool.h[rows].double()
         size = length * coefficients.shape[3]
-        room = [torch.empty(len(members), size, size, dtype=torch.float64) for _ in range(2)]
+        room = [coefficients.new_empty(len(members), size, size) for _ in range(2)]
         at_once = max(1, _FLOATS_AT_ONCE // max(1, length * pool.width * max(coefficients.shape[2:])))
         for part in torch.arange(len(members)).split(at_once):
             own = coefficients[part], h[part]
@@ -173,7 +182,7 @@ def _transposed(coefficients: Tensor, h: Tensor, columns: Tensor) -> Tensor:
 def _summed(some: Information) -> Tensor:
     """Σ V Vᵀ over all examples, float64[D, D]."""
     r, d = some.coefficients.shape[1], some.h.shape[1]
-    found = torch.zeros(r, d, r, d, dtype=torch.float64)
+    found = some.coefficients.new_zeros(r, d, r, d)
     at_once = max(1, _FLOATS_AT_ONCE // max(d, 1))
     for coefficients, h in zip(some.coefficients.split(at_once), some.h.split(at_once), strict=True):
         inner, rows = coefficients @ coefficients.mT, h.double()

@@ -48,7 +48,7 @@ class _Outcomes(NamedTuple):
         if self.drawn is not None:
             sums = probs.cumsum(1)
             sums = sums / sums[:, -1:]
-            point = torch.rand(len(self.drawn), 1, generator=generator, dtype=torch.float64)
+            point = torch.rand(len(self.drawn), 1, generator=generator, dtype=torch.float64).to(probs.device)
             chosen = (sums[self.drawn] <= point).sum(1)
             likely = self.members * probs.T[chosen]
             total = likely.sum(1, keepdim=True).clamp(min=torch.finfo(torch.float64).tiny)
@@ -84,8 +84,8 @@ def batch_bald(
     known = torch.special.entr(probs).sum(2).mean(0)
     own = segment_sum(known, offsets)
     widest = max((math.prod(map(float, counts[low:high])) for low, high in spans), default=1.0)
-    equal = torch.full((1, len(probs)), 1 / len(probs), dtype=torch.float64)
-    outcomes = _Outcomes(torch.ones(1, dtype=torch.float64), equal, None)
+    equal = probs.new_full((1, len(probs)), 1 / len(probs))
+    outcomes = _Outcomes(probs.new_ones(1), equal, None)
 
     def decisions(at: int) -> list[Tensor]:
         return [probs[:, row, : counts[row]] for row in range(*spans[at])]
@@ -97,7 +97,7 @@ def batch_bald(
             return outcomes.entropy(probs[:, rows]) - own[group]
         found = []
         for at in group.tolist():
-            total, then = torch.zeros((), dtype=torch.float64), outcomes
+            total, then = probs.new_zeros(()), outcomes
             *before, last = decisions(at)
             for label in before:
                 total = total + then.entropy(label[:, None])[0]
@@ -107,10 +107,10 @@ def batch_bald(
 
     picks, gains = torch.zeros(count, dtype=torch.int64), torch.zeros(count, dtype=torch.float64)
     # What a candidate adds can only fall as S grows, so that what it added before is a bound.
-    most = torch.full((len(own),), torch.inf, dtype=torch.float32)
+    most = probs.new_full((len(own),), torch.inf, dtype=torch.float32)
     for step in range(count):
         if outcomes.drawn is None and len(outcomes.weights) * widest > exact_up_to:
-            outcomes = _drawn(len(probs), samples)
+            outcomes = _drawn(probs, samples)
             for before in picks[:step].tolist():
                 for label in decisions(before):
                     outcomes = outcomes.extended(label, generator)
@@ -131,9 +131,10 @@ def batch_bald(
     return picks, gains
 
 
-def _drawn(members: int, samples: int) -> _Outcomes:
-    """Of no labels yet: as many draws from each member."""
+def _drawn(probs: Tensor, samples: int) -> _Outcomes:
+    """Of no labels yet: as many draws from each member of float64[T, M, O] probs."""
+    members = len(probs)
     each = max(1, samples // members)
-    drawn = torch.arange(members).repeat_interleave(each)
-    weights = torch.full((len(drawn),), 1 / len(drawn), dtype=torch.float64)
-    return _Outcomes(weights, torch.full((len(drawn), members), 1 / members, dtype=torch.float64), drawn)
+    drawn = torch.arange(members, device=probs.device).repeat_interleave(each)
+    weights = probs.new_full((len(drawn),), 1 / len(drawn))
+    return _Outcomes(weights, probs.new_full((len(drawn), members), 1 / members), drawn)

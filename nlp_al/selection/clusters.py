@@ -22,7 +22,7 @@ def average_linkage(points: Tensor, sample: Tensor, least: int, threshold: float
     there are `least` clusters or more. Points that coincide are one cluster always. Time and memory O(s²).
     """
     if len(sample) < 2:
-        return torch.zeros(len(points), dtype=torch.int64), 0.0
+        return points.new_zeros(len(points), dtype=torch.int64), 0.0
     tree = linkage(_condensed(points[sample]).numpy(), "average")
     heights = torch.from_numpy(tree[:, 2].copy())
     if threshold is None:
@@ -30,11 +30,11 @@ def average_linkage(points: Tensor, sample: Tensor, least: int, threshold: float
         too_far = heights[len(allowed)] if len(allowed) < len(heights) else torch.inf
         below = allowed[allowed < too_far]
         threshold = float(below[-1]) if len(below) else 0.0
-    inside = torch.from_numpy(fcluster(tree, threshold, "distance")).long() - 1
+    inside = torch.from_numpy(fcluster(tree, threshold, "distance")).long().to(points.device) - 1
     if len(sample) == len(points):
         return inside, threshold
     sizes = torch.bincount(inside)
-    means = torch.zeros(len(sizes), points.shape[1], dtype=torch.float64)
+    means = points.new_zeros(len(sizes), points.shape[1], dtype=torch.float64)
     means.index_add_(0, inside, points[sample].double())
     assigned = nearest(points, means / sizes[:, None], 1)[:, 0]
     assigned[sample] = inside
@@ -42,7 +42,7 @@ def average_linkage(points: Tensor, sample: Tensor, least: int, threshold: float
 
 
 def _condensed(points: Tensor) -> Tensor:
-    """float64[s (s − 1) / 2]: the distances of each point to those behind it, one after the other."""
+    """float64[s (s − 1) / 2], on the CPU: the distances of each point to those behind it, one after the other."""
     points = points.double()
     points = points - points.mean(0)
     squares, n = row_squares(points), len(points)
@@ -50,7 +50,7 @@ def _condensed(points: Tensor) -> Tensor:
     filled = 0
     for start in range(0, n, _ROWS_AT_ONCE):
         part = slice(start, start + _ROWS_AT_ONCE)
-        block = squared_distances(points[part], squares[part], points[start:]).sqrt_()
+        block = squared_distances(points[part], squares[part], points[start:]).sqrt_().cpu()
         for row in range(len(block)):
             behind = block[row, row + 1 :]
             found[filled : filled + len(behind)] = behind

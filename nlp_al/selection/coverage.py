@@ -20,7 +20,7 @@ def pure_radius(points: Tensor, classes: Tensor, purity: float) -> float:
     """
     points = points.double()
     squares = row_squares(points)
-    strangers = torch.empty(len(points))  # filled in place: see nlp_al.selection.rows
+    strangers = points.new_empty(len(points), dtype=torch.float32)  # filled in place: see nlp_al.selection.rows
     at_once = max(1, _DISTANCES_AT_ONCE // len(points))
     for rows in torch.arange(len(points)).split(at_once):
         squared = squared_distances(points[rows], squares[rows], points).float()
@@ -47,7 +47,7 @@ def cover_by_balls(points: Tensor, known: Tensor, radius: float, count: int) -> 
 
     def held(centres: Tensor) -> Tensor:
         """int64[n]: how many centres are in the ball of each point."""
-        found = torch.zeros(len(points), dtype=torch.int64)
+        found = points.new_zeros(len(points), dtype=torch.int64)
         at_once = max(1, _DISTANCES_AT_ONCE // max(len(centres), 1))
         for group, norms, room in zip(points.split(at_once), squares.split(at_once), found.split(at_once), strict=True):
             room.copy_(inside(centres, group, norms).sum(1))
@@ -56,7 +56,7 @@ def cover_by_balls(points: Tensor, known: Tensor, radius: float, count: int) -> 
     sizes, by_known = held(points), held(known)
     bare = by_known == 0
     gains = sizes - held(points[~bare])
-    left = torch.ones(len(points), dtype=torch.bool)
+    left = torch.ones_like(bare)
     picks: list[int] = []
     while len(picks) < min(count, len(points)) and bool(bare.any()):
         pick = int(gains.masked_fill(~left, -1).argmax())
@@ -69,5 +69,5 @@ def cover_by_balls(points: Tensor, known: Tensor, radius: float, count: int) -> 
         bare &= ~covered
     others = torch.nonzero(left).flatten()
     by_size = others[torch.argsort((sizes + by_known)[others], descending=True, stable=True)]
-    found = torch.cat([torch.tensor(picks, dtype=torch.int64), by_size])[:count]
+    found = torch.cat([by_size.new_tensor(picks), by_size])[:count]
     return found, min(len(picks), count)

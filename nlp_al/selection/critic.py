@@ -28,15 +28,15 @@ def unlike(points: Tensor, known: Tensor, generator: torch.Generator, penalty: f
     little more. With nothing labelled it is 0. penalty: κ. Time O(n · d), memory O(n).
     """
     if len(points) == 0 or len(known) == 0:
-        return torch.zeros(len(points), dtype=torch.float64)
+        return points.new_zeros(len(points), dtype=torch.float64)
     framed = frame(points, 1)
-    net = fresh([points.shape[1], _HIDDEN, 1], generator)
+    net = fresh([points.shape[1], _HIDDEN, 1], generator, points.device)
     optimizer = torch.optim.Adam(net, lr=_LEARNING_RATE, betas=(0.5, 0.9), fused=True)
     # One thread: with more, the order of partial sums changes the last digits, and training makes first ones of them.
     with threadpool_limits(1), torch.enable_grad():
         for _ in range(_STEPS):
             theirs, ours = (framed(_drawn(rows, generator)) for rows in (points, known))
-            between = torch.lerp(ours, theirs, torch.rand(_AT_ONCE, 1, generator=generator))
+            between = torch.lerp(ours, theirs, torch.rand(_AT_ONCE, 1, generator=generator).to(ours.device))
             optimizer.zero_grad()
             loss = penalty * steepness(net, between) - output(net, theirs).mean() + output(net, ours).mean()
             loss.backward()

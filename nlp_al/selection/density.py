@@ -47,9 +47,9 @@ def neighbour_cosine(points: Tensor, references: Tensor, count: int) -> Tensor:
     All there are where these are fewer, 0 where there are none. float32[n]. Time O(n · m · d).
     """
     others = directions(points[references])
-    place = torch.full((len(points),), -1)
-    place[references] = torch.arange(len(references))
-    found = torch.zeros(len(points))
+    place = points.new_full((len(points),), -1, dtype=torch.int64)
+    place[references] = torch.arange(len(references), device=place.device)
+    found = points.new_zeros(len(points), dtype=torch.float32)
     at_once = max(1, _COSINES_AT_ONCE // max(len(references), 1))
     for rows in torch.arange(len(points)).split(at_once):
         cosines = directions(points[rows]) @ others.T
@@ -68,16 +68,16 @@ def mixture_density(points: Tensor, references: Tensor, components: int, generat
     float32[n].
     """
     seed = int(torch.randint(2**31 - 1, (), generator=generator))
-    sample = directions(points[references])
+    sample = directions(points[references]).cpu()
     if len(sample) < 2:  # a mixture of one point is nothing to fit
-        return torch.ones(len(points))
+        return points.new_ones(len(points), dtype=torch.float32)
     model = GaussianMixture(min(components, len(sample)), covariance_type="diag", random_state=seed)
     # One thread: with several, the order in which their partial sums meet changes the last digits from run to run.
     with threadpool_limits(1), warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
         model.fit(sample.numpy())
-        density = per_row(points, lambda rows: torch.from_numpy(model.score_samples(directions(rows).numpy())))
+        density = per_row(points, lambda rows: torch.from_numpy(model.score_samples(directions(rows).cpu().numpy())))
     low, high = density.aminmax()
     if high - low <= 1e-9 * high.abs().clamp(min=1.0):
-        return torch.ones(len(points))
+        return points.new_ones(len(points), dtype=torch.float32)
     return ((density - low) / (high - low)).float()

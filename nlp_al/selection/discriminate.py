@@ -9,6 +9,7 @@ from threadpoolctl import threadpool_limits
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 
+from nlp_al.selection.lightweight import exponential
 from nlp_al.selection.network import frame, fresh, output
 from nlp_al.selection.rows import per_row
 
@@ -36,7 +37,7 @@ def unlike_labelled(
     """
     framed = frame(points, points.shape[1])
     labelled = framed(known)
-    left = torch.ones(len(points), dtype=torch.bool)
+    left = points.new_ones(len(points), dtype=torch.bool)
     picks: list[Tensor] = []
     for share in shares(count, rounds):
         open_ = torch.nonzero(left).flatten()
@@ -45,7 +46,7 @@ def unlike_labelled(
             net = _train(labelled, framed(points[open_[order[: _PER_LABELLED * len(labelled)]]]), generator)
             logits = _logits_of(net, points, framed)[open_]
             if stochastic:
-                logits -= torch.empty_like(logits).exponential_(generator=generator).log()
+                logits -= exponential(len(logits), generator).log().to(logits.device)
             order = torch.argsort(logits, descending=True, stable=True)
         taken = open_[order[:share]]
         picks.append(taken)
@@ -62,10 +63,10 @@ def _logits_of(net: list[Tensor], points: Tensor, framed: Callable[[Tensor], Ten
 def _train(labelled: Tensor, unlabelled: Tensor, generator: torch.Generator) -> list[Tensor]:
     """Weights and biases of a network with two hidden layers, whose logit is that of "unlabelled"."""
     rows = torch.cat([labelled, unlabelled])
-    targets = torch.cat([torch.zeros(len(labelled)), torch.ones(len(unlabelled))])
+    targets = torch.cat([rows.new_zeros(len(labelled)), rows.new_ones(len(unlabelled))])
     # Both sides weigh as much, or "unlabelled" would be right ten times out of eleven.
     weights = torch.where(targets == 0, len(rows) / (2 * len(labelled)), len(rows) / (2 * len(unlabelled)))
-    net = fresh([rows.shape[1], _HIDDEN, _HIDDEN, 1], generator)
+    net = fresh([rows.shape[1], _HIDDEN, _HIDDEN, 1], generator, rows.device)
     optimizer = torch.optim.Adam(net, lr=_LEARNING_RATE, fused=True)
     at_once = min(max(len(rows) // 8, 64), 256)
     # One thread: with more, the order of partial sums changes the last digits, and training makes first ones of them.

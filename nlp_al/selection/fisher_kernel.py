@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from nlp_al.decisions import Decisions, owners
+from nlp_al.decisions import Decisions, leading, owners
 from nlp_al.selection.last_layer import Factors, residuals
 from nlp_al.selection.rows import ROWS_AT_ONCE
 from nlp_al.selection.shards import first_highest
@@ -30,7 +30,7 @@ class Descriptors(NamedTuple):
 
     def rows(self, places: Tensor) -> Descriptors:
         """Some rows, an example each."""
-        return Descriptors(self.z[places], self.s[places], torch.arange(len(places) + 1))
+        return Descriptors(self.z[places], self.s[places], torch.arange(len(places) + 1, device=self.z.device))
 
     def like(self, anchors: Descriptors, product: bool) -> Tensor:
         """The kernel between all rows and those of the anchors, both `comparable`: float64[J, A]."""
@@ -48,14 +48,15 @@ def descriptors(decisions: Decisions, factors: Factors, weights: Tensor, product
     r = residuals(decisions, factors, weights)
     if decisions.options is None:
         return Descriptors(h, r, offsets)
-    flat = decisions.masked.double()[torch.arange(decisions.probs.shape[1]) < offsets.diff()[:, None]]
+    flat = decisions.masked.double()[leading(offsets.diff(), decisions.probs.shape[1])]
     mean, gradient = _summed(flat[:, None], h, offsets), _summed(r, h, offsets)
-    return Descriptors(torch.ones_like(mean[:, :1]) if product else mean, gradient, torch.arange(len(offsets)))
+    each = torch.arange(len(offsets), device=offsets.device)
+    return Descriptors(torch.ones_like(mean[:, :1]) if product else mean, gradient, each)
 
 
 def _summed(weights: Tensor, h: Tensor, offsets: Tensor) -> Tensor:
     """Σ_j w_j h_j over the rows of each example, float64[n, d]. weights: float64[J, 1]."""
-    owner, found = owners(offsets), torch.zeros(len(offsets) - 1, h.shape[1], dtype=torch.float64)
+    owner, found = owners(offsets), h.new_zeros(len(offsets) - 1, h.shape[1], dtype=torch.float64)
     for rows in torch.arange(len(h)).split(ROWS_AT_ONCE):
         found.index_add_(0, owner[rows], weights[rows] * h[rows].double())
     return found
@@ -94,7 +95,7 @@ def spread_out(points: Descriptors, count: int, generator: torch.Generator, prod
         last = points.rows(picks[step - 1 : step])
         nearest = torch.maximum(nearest, points.like(last, product)[:, 0])
         nearest[picks[step - 1]] = torch.inf
-        picks[step] = first_highest(-nearest.float())
+        picks[step] = int(first_highest(-nearest.float()))
     return picks
 
 
@@ -108,16 +109,16 @@ def like_anchors(pool: Descriptors, anchors: Descriptors, count: int, product: b
     """
     n, many = len(pool.offsets) - 1, len(anchors.z)
     depth = min(n, max(NEIGHBOURS, -(-4 * count // max(many, 1))))
-    kept, best = [], torch.full((n,), -torch.inf)
+    kept, best = [], pool.z.new_full((n,), -torch.inf, dtype=torch.float32)
     for start in range(0, many, ANCHORS_AT_ONCE):
         part = anchors.rows(torch.arange(start, min(start + ANCHORS_AT_ONCE, many)))
-        keys = torch.zeros(len(part.z), 0, dtype=torch.int64)
+        keys = part.offsets.new_zeros(len(part.z), 0)
         for low, likes in _by_example(pool, part, product):
             best[low : low + len(likes)] = torch.maximum(best[low : low + len(likes)], likes.amax(1))
             keys = torch.cat([keys, _keys(likes, low).T], 1)
             keys = keys.topk(min(depth, keys.shape[1]), dim=1).values
         kept.append(keys)
-    merged = torch.cat(kept).T if kept else torch.zeros(0, 0, dtype=torch.int64)
+    merged = torch.cat(kept).T if kept else pool.offsets.new_zeros(0, 0)
     ranked = merged.sort(dim=1, descending=True).values.flatten()
     rest = _keys(best[:, None], 0).flatten().sort(descending=True).values
     return _first_of_each(_places(torch.cat([ranked, rest])), n)[:count]
@@ -148,7 +149,7 @@ def _keys(likes: Tensor, low: int) -> Tensor:
     """int64, of float32[m, A]: larger where it is more alike, and among equals where the position is lower."""
     bits = (likes + 0.0).view(torch.int32).long()  # + 0.0, for −0 is another number in bits
     ordered = torch.where(bits < 0, -(bits & _LAST), bits)
-    return (ordered << 32) + (_LAST - torch.arange(low, low + len(likes)))[:, None]
+    return (ordered << 32) + (_LAST - torch.arange(low, low + len(likes), device=likes.device))[:, None]
 
 
 def _places(keys: Tensor) -> Tensor:
@@ -157,6 +158,6 @@ def _places(keys: Tensor) -> Tensor:
 
 def _first_of_each(places: Tensor, n: int) -> Tensor:
     """The positions without repetition, in the order in which they first come. places: int64[m], all of 0 … n − 1."""
-    first = torch.full((n,), len(places))
-    first.scatter_reduce_(0, places, torch.arange(len(places)), "amin")
+    first = places.new_full((n,), len(places))
+    first.scatter_reduce_(0, places, torch.arange(len(places), device=places.device), "amin")
     return torch.argsort(first)

@@ -11,7 +11,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from nlp_al.decisions import Decisions, owners, segment_sum
+from nlp_al.decisions import Decisions, leading, owners, segment_sum
 from nlp_al.selection.last_layer import Factors, residuals
 from nlp_al.selection.rows import ROWS_AT_ONCE
 
@@ -29,7 +29,7 @@ def losses(decisions: Decisions, factors: Factors) -> int:
 def mean_gradient(decisions: Decisions, factors: Factors, weights: Tensor) -> Tensor:
     """The mean of Σ_c w_c ∇ℓ(x, c), float64[R, d], for float[M, O] weights of the options of each decision."""
     r, h = residuals(decisions, factors, weights), factors[1]
-    found = torch.zeros(r.shape[1], h.shape[1], dtype=torch.float64)
+    found = h.new_zeros(r.shape[1], h.shape[1], dtype=torch.float64)
     for rows, points in zip(r.split(ROWS_AT_ONCE), h.split(ROWS_AT_ONCE), strict=True):
         found += rows.T @ points.double()
     return found / losses(decisions, factors)
@@ -43,7 +43,7 @@ def curvature(decisions: Decisions, factors: Factors, ridge: float) -> Callable[
     r, points, offsets = factors[0], factors[1].double(), factors[2]
     probs, many = decisions.masked.double(), losses(decisions, factors)
     if decisions.options is not None:
-        flat = probs[torch.arange(probs.shape[1]) < offsets.diff()[:, None]][:, None]
+        flat = probs[leading(offsets.diff(), probs.shape[1])][:, None]
         owner = owners(offsets)
 
         def spread(logits: Tensor) -> Tensor:
@@ -81,7 +81,7 @@ def solved(product: Callable[[Tensor], Tensor], right: Tensor, most: int = MOST)
 def gradients_along(decisions: Decisions, factors: Factors, weights: Tensor, direction: Tensor) -> Tensor:
     """⟨float64[R, d] direction, Σ_c w_c ∇ℓ(x, c)⟩ of each example, its rows summed: float64[n]."""
     r, h, offsets = residuals(decisions, factors, weights), factors[1], factors[2]
-    found = torch.empty(len(h), dtype=torch.float64)
+    found = h.new_empty(len(h), dtype=torch.float64)
     parts = zip(r.split(ROWS_AT_ONCE), h.split(ROWS_AT_ONCE), found.split(ROWS_AT_ONCE), strict=True)
     for rows, points, room in parts:
         room.copy_(((points.double() @ direction.T) * rows).sum(1))
@@ -94,8 +94,8 @@ def most_probable(decisions: Decisions, share: float) -> Tensor:
     Of all options the gradients under them cancel out: Σ_c p_c ∇ℓ(x, c) = 0.
     """
     probs = decisions.masked.double()
-    options = torch.full((len(probs),), probs.shape[1]) if decisions.options is None else decisions.options
-    kept = torch.ceil(share * options.double() - 1e-9).clamp(min=1)
+    options = probs.new_full((len(probs),), probs.shape[1]) if decisions.options is None else decisions.options.double()
+    kept = torch.ceil(share * options - 1e-9).clamp(min=1)
     order = probs.argsort(dim=1, descending=True, stable=True)
-    rank = torch.empty_like(order).scatter_(1, order, torch.arange(probs.shape[1]).expand_as(order))
+    rank = order.argsort(dim=1)
     return probs.masked_fill(rank >= kept[:, None], 0.0)

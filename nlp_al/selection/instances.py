@@ -9,10 +9,11 @@ from nlp_al.decisions import owners, segment_mean
 def kinds_of(columns: int, transitions: Tensor | None = None) -> Tensor:
     """int64[O], which kind of span a column is of: one that may only go on is of the kind of what it goes on with.
 
-    transitions: float[O + 1, O]; without them each column is of its own kind. Kinds count from 0.
+    transitions: float[O + 1, O]; without them each column is of its own kind. Kinds count from 0. On the CPU.
     """
     kinds = torch.arange(columns)
     if transitions is not None:
+        transitions = transitions.cpu()
         begins = transitions[-1] > -torch.inf
         for column in torch.nonzero(~begins).flatten().tolist():
             heads = torch.nonzero(begins & (transitions[:-1, column] > -torch.inf)).flatten()
@@ -27,7 +28,8 @@ def kind_doubt(probs: Tensor, kinds: Tensor, starts: Tensor, ends: Tensor) -> Te
     probs: float[M, O]; kinds: int64[O]; starts, ends: int64[S]. float64[S].
     """
     count = int(kinds.max()) + 1
-    merged = probs.new_zeros(len(probs), count, dtype=torch.float64).index_add_(1, kinds, probs.double())
+    merged = probs.new_zeros(len(probs), count, dtype=torch.float64)
+    merged.index_add_(1, kinds.to(probs.device), probs.double())
     logs = merged.clamp(min=torch.finfo(torch.float64).tiny).log()
     rows, offsets = rows_of(starts, ends)
     shares = segment_mean(logs[rows], offsets).softmax(1)
@@ -40,7 +42,7 @@ def rows_of(starts: Tensor, ends: Tensor) -> tuple[Tensor, Tensor]:
     lengths = ends - starts
     offsets = torch.cat([lengths.new_zeros(1), lengths.cumsum(0)])
     first = (starts - offsets[:-1])[owners(offsets)]
-    return first + torch.arange(int(offsets[-1])), offsets
+    return first + torch.arange(int(offsets[-1]), device=first.device), offsets
 
 
 def best_overlap(starts: Tensor, ends: Tensor, others: tuple[Tensor, Tensor]) -> Tensor:
@@ -54,7 +56,7 @@ def best_overlap(starts: Tensor, ends: Tensor, others: tuple[Tensor, Tensor]) ->
     mine = owners(offsets)
     inside = torch.minimum(ends[mine], others[1][theirs]) - torch.maximum(starts[mine], others[0][theirs])
     whole = (ends - starts)[mine] + (others[1] - others[0])[theirs] - inside
-    best = torch.zeros(len(starts), dtype=torch.float64)
+    best = starts.new_zeros(len(starts), dtype=torch.float64)
     return best.scatter_reduce_(0, mine, inside.double() / whole, "amax")
 
 
@@ -63,7 +65,7 @@ def top_mean(values: Tensor, offsets: Tensor, count: int) -> Tensor:
     owner = owners(offsets)
     by_value = torch.argsort(values, descending=True, stable=True)
     order = by_value[torch.argsort(owner[by_value], stable=True)]
-    kept = torch.arange(len(values)) - offsets[owner] < count
+    kept = torch.arange(len(values), device=values.device) - offsets[owner] < count
     sums = values.new_zeros(offsets.numel() - 1).index_add_(0, owner[kept], values[order[kept]])
     return sums / offsets.diff().clamp(min=1, max=count)
 
@@ -77,7 +79,7 @@ def spread_out(worth: Tensor, points: Tensor, recent: Tensor, count: int, power:
     from nlp_al.selection.density import cosines_with, directions
     from nlp_al.selection.rows import per_row
 
-    near = torch.zeros(len(points), dtype=torch.float64)
+    near = points.new_zeros(len(points), dtype=torch.float64)
     if len(recent):
         seen = directions(recent)
         near = per_row(points, lambda rows: (directions(rows) @ seen.T).amax(1)).clamp_(min=0)

@@ -64,7 +64,7 @@ class _Bounds:
     def __init__(self, points: Tensor, squares: Tensor, nearest: Tensor, centres: Tensor, largest: float) -> None:
         """`centres` are filled in as they come; largest: of all |x|², other processes' among them."""
         self.points, self.squares, self.nearest, self.centres = points, squares, nearest, centres
-        self._known = torch.zeros(len(points), dtype=torch.int64)  # so many centres each distance has seen
+        self._known = points.new_zeros(len(points), dtype=torch.int64)  # so many centres each distance has seen
         self._largest, self._unit = largest, ROUNDING * torch.finfo(points.dtype).eps
 
     def settle(self, count: int) -> None:

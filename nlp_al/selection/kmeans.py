@@ -29,7 +29,7 @@ def kmeans_labels(points: Tensor, clusters: int, generator: torch.Generator, res
     clusters = min(clusters, len(points))
     seed = int(torch.randint(2**31 - 1, (), generator=generator))
     if clusters < 2:
-        return torch.zeros(len(points), dtype=torch.int64)
+        return points.new_zeros(len(points), dtype=torch.int64)
     model: KMeans | MiniBatchKMeans
     if clusters <= MINI_BATCH_FROM and len(points) <= MINI_BATCH_POINTS:
         model = KMeans(clusters, init=_seeds, n_init=restarts, random_state=seed)
@@ -39,8 +39,8 @@ def kmeans_labels(points: Tensor, clusters: int, generator: torch.Generator, res
     # One thread: with several, the order in which their partial sums meet changes the last digits from run to run.
     with threadpool_limits(1), warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # fewer distinct points than clusters is fine here
-        labels = model.fit_predict(points.numpy())
-    return torch.from_numpy(labels).long()
+        labels = model.fit_predict(points.cpu().numpy())
+    return torch.from_numpy(labels).long().to(points.device)
 
 
 def _seeds(points: np.ndarray, clusters: int, random_state: np.random.RandomState) -> np.ndarray:
@@ -70,7 +70,7 @@ def central_members(points: Tensor, assigned: Tensor, count: int) -> Tensor:
     """
     sizes = torch.bincount(assigned)
     parts = list(zip(points.split(_ROWS_AT_ONCE), assigned.split(_ROWS_AT_ONCE), strict=True))
-    means = torch.zeros(len(sizes), points.shape[1], dtype=torch.float64)
+    means = points.new_zeros(len(sizes), points.shape[1], dtype=torch.float64)
     for part, own in parts:
         means.index_add_(0, own, part.double())
     means /= sizes.clamp(min=1)[:, None]
@@ -78,6 +78,6 @@ def central_members(points: Tensor, assigned: Tensor, count: int) -> Tensor:
     by_distance = torch.argsort(distances, stable=True)
     order = by_distance[torch.argsort(assigned[by_distance], stable=True)]
     rank = torch.empty_like(assigned)
-    rank[order] = torch.arange(len(assigned)) - (sizes.cumsum(0) - sizes)[assigned[order]]
+    rank[order] = torch.arange(len(assigned), device=assigned.device) - (sizes.cumsum(0) - sizes)[assigned[order]]
     place = torch.argsort(torch.argsort(sizes, descending=True, stable=True))
     return torch.argsort(rank * len(sizes) + place[assigned])[:count]

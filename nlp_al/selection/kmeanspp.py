@@ -76,7 +76,7 @@ def _norms_of_block(r: Tensor, h: Tensor, offsets: Tensor) -> tuple[Tensor, Tens
             continue
         members = torch.nonzero(lengths == length).flatten()
         for group in members.split(max(1, _GRAM_FLOATS // (length * (length + h.shape[1])))):
-            rows = offsets[group][:, None] + torch.arange(length)
+            rows = offsets[group][:, None] + torch.arange(length, device=group.device)
             gram = (r[rows] @ r[rows].mT) * (h[rows] @ h[rows].mT)
             squares[group] = clip_rounding(gram.sum((1, 2)), scale[group])
     return squares, scale
@@ -95,9 +95,10 @@ def _products(blocks: Sequence[Factors], r: Tensor, h: Tensor) -> Tensor:
 def _draw(nearest: Tensor, picked: Tensor, generator: torch.Generator, shard: Shard) -> int:
     """A position in proportion to float[n] squared distances, 0 at those picked.
 
-    First a block is drawn, in proportion to its sum, then a position inside.
+    First a block is drawn, in proportion to its sum, then a position inside. All on the CPU: running sums that many
+    threads make together need not rise.
     """
-    weights = nearest.double()
+    weights = nearest.cpu().double()
     if not bool(shard.join(weights.any()[None]).any()):
         mine = picked[(picked >= shard.start) & (picked < shard.stop)]
         weights.fill_(1.0)[mine - shard.start] = 0.0

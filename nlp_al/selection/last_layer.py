@@ -14,7 +14,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from nlp_al.decisions import Decisions, owners, segment_mean, segment_sum
+from nlp_al.decisions import Decisions, leading, owners, segment_mean, segment_sum
 from nlp_al.selection.rows import ROWS_AT_ONCE
 
 Factors = tuple[Tensor, Tensor, Tensor]
@@ -50,7 +50,7 @@ def expected_length(decisions: Decisions, factors: Factors, squared: bool = Fals
         for rows in torch.arange(len(h)).split(ROWS_AT_ONCE):
             away[rows] = torch.linalg.vector_norm(h[rows].double() - mean[owner[rows]], dim=1)
         return segment_sum(flat * (away.square() if squared else away), offsets)
-    found = torch.empty(len(probs), dtype=torch.float64)
+    found = probs.new_empty(len(probs), dtype=torch.float64)
     softmax = _softmax(decisions, factors)
     for part, room in zip(probs.split(ROWS_AT_ONCE), found.split(ROWS_AT_ONCE), strict=True):
         room.copy_(_of_logits(part.double(), softmax, squared))
@@ -70,7 +70,7 @@ def residuals(decisions: Decisions, factors: Factors, weights: Tensor) -> Tensor
     probs, weights = decisions.masked.double(), weights.double()
     found = weights.sum(1, keepdim=True) * probs - weights
     if decisions.options is not None:
-        return found[torch.arange(found.shape[1]) < offsets.diff()[:, None]][:, None]
+        return found[leading(offsets.diff(), found.shape[1])][:, None]
     return found if _softmax(decisions, factors) else found[:, 0].reshape(len(h), factors[0].shape[1])
 
 
@@ -91,7 +91,8 @@ def information(decisions: Decisions, factors: Factors, traced: bool = False) ->
     if traced:
         made = (1 - probs.square().sum(1)).clamp(min=0).sqrt()[:, None, None]
     else:
-        made = (probs[:, :, None] - torch.eye(probs.shape[1], dtype=torch.float64)) * probs[:, None].sqrt()
+        own = torch.eye(probs.shape[1], dtype=torch.float64, device=probs.device)
+        made = (probs[:, :, None] - own) * probs[:, None].sqrt()
     share = offsets.diff().clamp(min=1).double().rsqrt()[owners(offsets)]
     return Information(made * share[:, None, None], h, offsets)
 
@@ -127,9 +128,9 @@ def _options(decisions: Decisions, factors: Factors) -> tuple[Tensor, Tensor]:
     """How probable each option is, float64[J], and Σ_j p_j h_j, float64[n, d]."""
     _, h, offsets = factors
     masked = decisions.masked
-    flat = masked[torch.arange(masked.shape[1]) < offsets.diff()[:, None]].double()
+    flat = masked[leading(offsets.diff(), masked.shape[1])].double()
     owner = owners(offsets)
-    mean = torch.zeros(len(masked), h.shape[1], dtype=torch.float64)
+    mean = h.new_zeros(len(masked), h.shape[1], dtype=torch.float64)
     for rows in torch.arange(len(h)).split(ROWS_AT_ONCE):
         mean.index_add_(0, owner[rows], flat[rows, None] * h[rows].double())
     return flat, mean

@@ -18,10 +18,15 @@ def lightweight_probabilities(points: Tensor) -> Tensor:
     return uniform / 2 + squared / (2 * total) if total > 0 else uniform
 
 
+def exponential(count: int, generator: torch.Generator) -> Tensor:
+    """Draws from the exponential distribution of mean 1: float64[count], on the CPU."""
+    return torch.empty(count, dtype=torch.float64).exponential_(generator=generator)
+
+
 def draw_in_proportion(weights: Tensor, count: int, generator: torch.Generator) -> Tensor:
     """Draws `count` ≤ n positions without replacement, each in proportion to its float64[n] weight among those left.
 
     int64[count]. Exponential times whose rates are the weights come in that order, and one draw each serves any number.
     """
-    times = torch.empty(len(weights), dtype=torch.float64).exponential_(generator=generator)
+    times = exponential(len(weights), generator).to(weights.device)
     return torch.argsort(times / weights, stable=True)[:count]

@@ -42,12 +42,12 @@ def _lowest_keys(points: Tensor, others: Tensor, count: int, dtype: torch.dtype,
     them; the lower ones are the position, so that none are equal.
     """
     # Filled in place: small results kept between large blocks would keep the memory of these from being used again.
-    found = torch.full((len(points), count), 2**63 - 1, dtype=torch.int64)
+    found = points.new_full((len(points), count), 2**63 - 1, dtype=torch.int64)
     for start in range(0, len(others), _OTHERS_AT_ONCE):
         centres = others[start : start + _OTHERS_AT_ONCE].to(dtype)
         if directions:
             centres = torch.nn.functional.normalize(centres, dim=1)
-        places = torch.arange(start, start + len(centres))
+        places = torch.arange(start, start + len(centres), device=centres.device)
         at_once = min(_ROWS_AT_ONCE, max(1, _DISTANCES_AT_ONCE // len(centres)))
         for block, room in zip(in_blocks(points), in_blocks(found), strict=True):
             for part, best in zip(block.split(at_once), room.split(at_once), strict=True):
@@ -67,5 +67,7 @@ def _angles(rows: Tensor, centres: Tensor) -> Tensor:
 
 
 def _lowest(keys: Tensor, count: int) -> Tensor:
-    """The `count` lowest of each row of int64[r, l], rising. Numpy's partition takes a fifth of the time of topk."""
+    """The `count` lowest of each row of int64[r, l], rising; on the CPU by numpy, in a fifth of topk's time."""
+    if keys.device.type != "cpu":
+        return keys.topk(count, dim=1, largest=False).values
     return torch.from_numpy(np.sort(np.partition(keys.numpy(), count - 1, axis=1)[:, :count], axis=1))

@@ -12,13 +12,13 @@ from torch.nn.functional import linear, relu
 from nlp_al.selection.rows import total_of_rows
 
 
-def fresh(widths: Sequence[int], generator: torch.Generator) -> list[Tensor]:
+def fresh(widths: Sequence[int], generator: torch.Generator, device: torch.device) -> list[Tensor]:
     """Layers between these widths, drawn as torch begins with, but of this generator."""
     net: list[Tensor] = []
     for inside, outside in pairwise(widths):
         for shape in ((outside, inside), (outside,)):
             drawn = torch.rand(shape, generator=generator) * 2 - 1
-            net.append((drawn * max(inside, 1) ** -0.5).requires_grad_())
+            net.append((drawn * max(inside, 1) ** -0.5).to(device).requires_grad_())
     return net
 
 

@@ -15,7 +15,7 @@ def principal_axes(sets: Sequence[Tensor], count: int) -> Tensor:
     distance, and equal points would then differ by what rounding leaves.
     """
     mean = torch.stack([total_of_rows(points) for points in sets]).sum(0) / max(sum(map(len, sets)), 1)
-    spread = torch.zeros(len(mean), len(mean), dtype=torch.float64)
+    spread = mean.new_zeros(len(mean), len(mean))
     for part in (part for points in sets for part in points.split(ROWS_AT_ONCE)):
         centred = part.double() - mean
         spread.addmm_(centred.T, centred)

@@ -38,8 +38,8 @@ def by_quota(scores: Tensor, classes: Tensor, quota: Tensor) -> Tensor:
     grouped = order[torch.argsort(classes[order], stable=True)]
     own = classes[grouped]
     first = torch.bincount(own, minlength=len(quota)).cumsum(0) - torch.bincount(own, minlength=len(quota))
-    taken = torch.zeros(len(scores), dtype=torch.bool)
-    taken[grouped[torch.arange(len(own)) - first[own] < quota[own]]] = True
+    taken = scores.new_zeros(len(scores), dtype=torch.bool)
+    taken[grouped[torch.arange(len(own), device=own.device) - first[own] < quota[own]]] = True
     left = order[~taken[order]]
     taken[left[: int(quota.sum()) - int(taken.sum())]] = True
     return order[taken[order]]

@@ -43,10 +43,11 @@ def _cheapest(losses: Tensor, offsets: Tensor, count: int) -> tuple[Tensor, Tens
     owner = owners(offsets).repeat_interleave(width)
     by_loss = torch.argsort(losses.flatten(), stable=True)
     order = by_loss[torch.argsort(owner[by_loss], stable=True)]
-    rank = torch.arange(len(order)) - offsets[owner] * width  # the owners stand as before: they were in order
+    # The owners stand as before: they were in order.
+    rank = torch.arange(len(order), device=order.device) - offsets[owner] * width
     order, owner, rank = order[rank < count], owner[rank < count], rank[rank < count]
     found = losses.new_full((offsets.numel() - 1, count), torch.inf)
-    rows = torch.full(found.shape, -1)
+    rows = torch.full_like(found, -1, dtype=torch.int64)
     found[owner, rank] = losses.flatten()[order]
     rows[owner, rank] = order.div(max(width, 1), rounding_mode="floor")
     return found, rows
@@ -61,7 +62,7 @@ def _cheapest_sums(losses: Tensor, rows: Tensor, count: int) -> Tensor:
     n, terms = losses.shape
     sums = losses.new_full((n, count), torch.inf)
     sums[:, 0] = 0.0
-    inside = torch.zeros(n, count, terms, dtype=torch.bool)
+    inside = losses.new_zeros(n, count, terms, dtype=torch.bool)
     for term in range(terms):
         same_row = rows == rows[:, term, None]
         clash = (inside & same_row[:, None]).any(2)

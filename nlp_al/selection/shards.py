@@ -95,4 +95,4 @@ class Shard:
 
 def first_highest(values: Tensor) -> Tensor:
     """The first place of the largest of float[n] values, int64[1], or int64[0] where there are none."""
-    return values.argmax(0, keepdim=True) if len(values) else torch.zeros(0, dtype=torch.int64)
+    return values.argmax(0, keepdim=True) if len(values) else values.new_zeros(0, dtype=torch.int64)

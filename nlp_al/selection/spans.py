@@ -26,7 +26,7 @@ def spans_of(
     on &= inside
     on[offsets[:-1][offsets.diff() > 0]] = False
     starts = torch.nonzero(inside & ~on).flatten()
-    breaks = torch.cat([torch.nonzero(~on).flatten(), torch.tensor([len(columns)])])
+    breaks = torch.cat([torch.nonzero(~on).flatten(), columns.new_tensor([len(columns)])])
     return starts, breaks[torch.searchsorted(breaks, starts, right=True)]
 
 
@@ -35,7 +35,7 @@ def distance_to(marked: Tensor, offsets: Tensor) -> Tensor:
 
     marked: bool[M]; offsets: int64[n + 1].
     """
-    at = torch.arange(len(marked))
+    at = torch.arange(len(marked), device=marked.device)
     owner = owners(offsets)
     last = torch.where(marked, at, -1).cummax(0).values
     following = torch.where(marked, at, len(marked)).flip(0).cummin(0).values.flip(0)

@@ -19,7 +19,7 @@ def typicality(points: Tensor, neighbours: int, squared: bool = False) -> Tensor
     k = min(neighbours, len(points) // 2)
     if k == 0:
         return points.new_zeros(len(points), dtype=torch.float64)
-    return _of_rows(points, torch.arange(len(points)), k, squared)[0]
+    return _of_rows(points, torch.arange(len(points), device=points.device), k, squared)[0]
 
 
 def _of_rows(points: Tensor, rows: Tensor, k: int, squared: bool) -> tuple[Tensor, Tensor]:
@@ -31,7 +31,7 @@ def _of_rows(points: Tensor, rows: Tensor, k: int, squared: bool) -> tuple[Tenso
     at_once = max(1, _DISTANCES_AT_ONCE // len(points))
     for part, mean, places in zip(rows.split(at_once), away.split(at_once), near.split(at_once), strict=True):
         distances = squared_distances(points[part], squares[part], points)
-        distances[torch.arange(len(part)), part] = torch.inf
+        distances[torch.arange(len(part), device=part.device), part] = torch.inf
         nearest = distances.topk(k, dim=1, largest=False)
         mean.copy_((nearest.values if squared else nearest.values.sqrt()).mean(1))
         places.copy_(nearest.indices)
@@ -56,9 +56,9 @@ def typical_of_clusters(
     `LARGEST` that are not drawn. Clusters smaller than `min_cluster_size` come once the others are used up, and what
     was not drawn comes last. int64[min(count, n)].
     """
-    sizes = torch.bincount(torch.cat([assigned, assigned_labelled]))
-    labels_inside = torch.bincount(assigned_labelled, minlength=len(sizes))
-    order = sorted(range(len(sizes)), key=lambda c: (int(labels_inside[c]), -int(sizes[c])))
+    sizes = torch.bincount(torch.cat([assigned, assigned_labelled])).tolist()
+    labels_inside = torch.bincount(assigned_labelled, minlength=len(sizes)).tolist()
+    order = sorted(range(len(sizes)), key=lambda c: (labels_inside[c], -sizes[c]))
     drawn = [_thinned(torch.nonzero(assigned == c).flatten(), generator) for c in range(len(sizes))]
     members = [_Members(own, neighbours, squared) for own in drawn]
     picks: list[int] = []
@@ -66,9 +66,10 @@ def typical_of_clusters(
         cycle = [c for c in order if sizes[c] >= smallest]
         while len(picks) < count and (cycle := [c for c in cycle if len(members[c].left)]):
             picks += [members[c].take(points) for c in cycle[: count - len(picks)]]
-    left = torch.ones(len(points), dtype=torch.bool)
+    left = points.new_ones(len(points), dtype=torch.bool)
     left[picks] = False
-    return torch.cat([torch.tensor(picks, dtype=torch.int64), torch.nonzero(left).flatten()])[:count]
+    rest = torch.nonzero(left).flatten()
+    return torch.cat([rest.new_tensor(picks), rest])[:count]
 
 
 def _thinned(members: Tensor, generator: torch.Generator) -> Tensor:
@@ -83,7 +84,7 @@ class _Members:
 
     def __init__(self, left: Tensor, neighbours: int, squared: bool) -> None:
         self.left, self._neighbours, self._squared = left, neighbours, squared
-        self._typicality = torch.zeros(len(left), dtype=torch.float64)
+        self._typicality = left.new_zeros(len(left), dtype=torch.float64)
         self._near = left.new_empty(len(left), 0)  # positions in the pool, since those among what is left change
         self._taken = -1
 
@@ -92,12 +93,13 @@ class _Members:
         k = min(self._neighbours, len(self.left) // 2)
         stale = torch.nonzero((self._near == self._taken).any(1)).flatten()
         if k != self._near.shape[1]:
-            self._near, stale = self.left.new_empty(len(self.left), k), torch.arange(len(self.left))
+            self._near = self.left.new_empty(len(self.left), k)
+            stale = torch.arange(len(self.left), device=self.left.device)
         if k and len(stale):
             self._typicality[stale], near = _of_rows(points[self.left], stale, k, self._squared)
             self._near[stale] = self.left[near]
         best = int(self._typicality.argmax())
         self._taken = int(self.left[best])
-        kept = torch.arange(len(self.left)) != best
+        kept = torch.arange(len(self.left), device=self.left.device) != best
         self.left, self._typicality, self._near = self.left[kept], self._typicality[kept], self._near[kept]
         return self._taken

@@ -73,7 +73,7 @@ class Gradients(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Signals:
-    """What is known of n examples, held on the CPU; half precision and whole numbers become float32.
+    """What is known of n examples, on one device; half precision and whole numbers become float32.
 
     probs: float[M, O], a row a decision; offsets: int64[n + 1], the rows of an example (absent: one each);
     options: int64[M], the valid leading columns of a row (absent: all; what stands in the others is never read).
@@ -100,8 +100,8 @@ class Signals:
     `labelled` and `validation`. All processes call `require` and `of_all` together.
 
     Raises:
-        SignalError: a field has the wrong number of dimensions, fields disagree on n, offsets and options do not fit
-            their rows, or transitions and outside do not fit the columns of probs.
+        SignalError: a field has the wrong number of dimensions, fields lie on several devices or disagree on n, offsets
+            and options do not fit their rows, or transitions and outside do not fit the columns of probs.
     """
 
     probs: Tensor | None = None
@@ -144,11 +144,29 @@ class Signals:
         if self.sampled is not None:
             held = Sampled(*self.sampled).each(lambda name, part: _plain(f"sampled.{name}", part))
             object.__setattr__(self, "sampled", held)
+        self._check_devices()
         rows = next((held for held in (self._decided(), self.targets, self.votes) if held is not None), None)
         if rows is not None and self.offsets is None:
-            object.__setattr__(self, "offsets", torch.arange(len(rows) + 1))
+            object.__setattr__(self, "offsets", torch.arange(len(rows) + 1, device=rows.device))
         object.__setattr__(self, "count", self._agreed_count())
         self._check_rows()
+
+    def _tensors(self) -> Iterator[tuple[str, Tensor]]:
+        """All that is held, in each role, by name."""
+        for name in _FORMS:
+            whole, _, part = name.partition(".")
+            if (value := getattr(self, whole)) is not None:
+                yield name, getattr(value, part) if part else value
+        yield from ((f"{SCORES}{name}", values) for name, values in (self.scores or {}).items())
+        for role, others in (("labelled", self.labelled), ("validation", self.validation)):
+            if others is not None:
+                yield from ((f"{role}.{name}", value) for name, value in others._tensors())
+
+    def _check_devices(self) -> None:
+        if len({value.device for _, value in self._tensors()}) > 1:
+            devices = {value.device: name for name, value in self._tensors()}
+            told = ", ".join(f"{name} on {device}" for device, name in devices.items())
+            raise SignalError(f"The fields lie on several devices: {told}.")
 
     def _agreed_count(self) -> int:
         counts = {name: len(value) for name in PER_EXAMPLE if (value := getattr(self, name)) is not None}
@@ -213,6 +231,30 @@ class Signals:
         return self.count
 
     @property
+    def device(self) -> torch.device:
+        """Where all the tensors are; the CPU where there are none."""
+        return next((value.device for _, value in self._tensors()), torch.device("cpu"))
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all the tensors, those of the other roles among them."""
+        return sum(value.nbytes for _, value in self._tensors())
+
+    def to(self, device: torch.device | str) -> Signals:
+        """The same record with all tensors on a device, those of the other roles too."""
+
+        def moved(value: Any) -> Any:
+            if isinstance(value, Tensor | Signals):
+                return value.to(device)
+            if isinstance(value, Mapping):
+                return {name: moved(part) for name, part in value.items()}
+            return tuple(map(moved, value)) if isinstance(value, tuple) else value
+
+        if torch.device(device) == self.device:
+            return self
+        return replace(self, **{f.name: moved(getattr(self, f.name)) for f in fields(self)})
+
+    @property
     def total(self) -> int:
         """The number of examples of the whole pool, where several processes hold it; else n."""
         return len(self) if self.shard is None else self.shard.total
@@ -262,7 +304,7 @@ class Signals:
             return self.askable
         if (decided := self._decided()) is not None and self.offsets is not None:
             return Decisions(decided, self.offsets, self.options).askable()
-        return torch.ones(len(self), dtype=torch.bool)
+        return torch.ones(len(self), dtype=torch.bool, device=self.device)
 
     def require(
         self, needs: Iterable[str], needs_labelled: Iterable[str] = (), needs_validation: Iterable[str] = ()
@@ -419,7 +461,7 @@ def take_rows(offsets: Tensor, indices: Tensor) -> tuple[Tensor, Tensor]:
     lengths = offsets.diff()[indices]
     out = torch.cat([lengths.new_zeros(1), lengths.cumsum(0)])
     start = torch.repeat_interleave(offsets[:-1][indices] - out[:-1], lengths)
-    return start + torch.arange(int(out[-1]), dtype=torch.int64), out
+    return start + torch.arange(int(out[-1]), device=out.device), out
 
 
 def _shown(shape: Sequence[int]) -> str:
@@ -432,4 +474,4 @@ def _plain(name: str, value: Tensor) -> Tensor:
         raise SignalError(f"{name} has {value.dim()} dimensions; it must have {dimensions}.")
     if held_as is None:
         held_as = value.dtype if value.dtype in (torch.float32, torch.float64) else torch.float32
-    return value.detach().to("cpu", held_as)
+    return value.detach().to(held_as)

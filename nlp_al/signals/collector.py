@@ -196,7 +196,7 @@ def collect(
         with torch.inference_mode():
             for members in batches:
                 batch = [prepared[i] for i in members]
-                made = [provider(shared, batch, generator) for provider in providers]
+                made = [provider(shared, batch, generator).to("cpu") for provider in providers]
                 found.add(members, merge([Signals(count=len(members)), *made]))
         return found
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from nlp_al.decisions import Decisions
+from nlp_al.decisions import Decisions, leading
 
 _ROUNDING = 16 * torch.finfo(torch.float64).eps
 """Relative to the terms of a difference; one that is no larger counts as 0, or equal members would seem to differ."""
@@ -59,7 +59,7 @@ class Sampled(NamedTuple):
     def _masked(values: Tensor, options: Tensor | None) -> Tensor:
         if options is None:
             return values
-        return values.masked_fill(torch.arange(values.shape[1]) >= options[:, None], 0.0)
+        return values.masked_fill(~leading(options, values.shape[1]), 0.0)
 
 
 class Running:
@@ -76,7 +76,7 @@ class Running:
         if self._members == 0:
             self._mean, self._squares = torch.zeros_like(probs), torch.zeros_like(probs)
             self._entropy = probs.new_zeros(len(probs))
-            self._votes = torch.zeros(probs.shape, dtype=torch.int32)
+            self._votes = torch.zeros_like(probs, dtype=torch.int32)
         self._mean += probs
         self._squares += probs.square()
         self._entropy += torch.special.entr(probs).sum(1)

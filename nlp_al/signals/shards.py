@@ -22,7 +22,7 @@ class Share:
         self._parts = Batches()
 
     def deal(self, members: Sequence[int], part: Signals | None) -> None:
-        """Hands the rows of a record to the processes whose they are; members: their positions, -1 for nobody's.
+        """Hands the rows of a record to the processes whose they are, on the CPU; members: positions, -1 for nobody's.
 
         All processes call it together; one that has made nothing gives None.
         """
@@ -33,7 +33,7 @@ class Share:
                 return None
             inside = (positions >= self._edges[rank]) & (positions < self._edges[rank + 1])
             rows = torch.nonzero(inside).flatten()
-            return positions[rows], replace(part, labelled=None, validation=None, shard=None).take(rows)
+            return positions[rows], replace(part, labelled=None, validation=None, shard=None).take(rows).to("cpu")
 
         for given in self.shard.peers.deal(of):
             if given is not None:
@@ -61,10 +61,11 @@ def kept(signals: Signals, positions: Tensor) -> Signals:
     if signals.shard is None:
         return signals.take(positions)
     shard = signals.shard
+    positions = positions.cpu()
     held = torch.nonzero((positions >= shard.start) & (positions < shard.stop)).flatten()
     places = torch.full((shard.stop - shard.start,), -1)
     places[positions[held] - shard.start] = held
     share = Share(len(positions), shard.peers)
     share.deal(places.tolist(), signals)
     about = {name: getattr(signals, name) for name in ("round", "labelled", "validation")}
-    return replace(share.signals(), **about)
+    return replace(share.signals().to(signals.device), **about)

@@ -70,12 +70,12 @@ def _counts(signals: Signals, labels: int) -> Tensor:
 
     classes, known = labels or signals.decisions.probs.shape[1], signals.labelled
     if known is None or len(known) == 0:
-        return torch.zeros(classes, dtype=torch.int64)
+        return torch.zeros(classes, dtype=torch.int64, device=signals.device)
     assert known.targets is not None
     assert known.offsets is not None
     owner, found = owners(known.offsets), known.targets
     if labels:
-        place = torch.arange(len(found)) - known.offsets[owner]
+        place = torch.arange(len(found), device=found.device) - known.offsets[owner]
         owner, found = owner[found == 0], place[found == 0]
     if bool((found >= classes).any()):
         raise SignalError(f"labelled.targets holds {int(found.max())}; the pool has {classes} classes.")
@@ -93,12 +93,12 @@ def _rarest(decisions: Decisions, labels: int, counts: Tensor) -> Tensor:
 
     order = torch.argsort(counts, stable=True)
     rank = torch.empty_like(order)
-    rank[order] = torch.arange(len(order))
+    rank[order] = torch.arange(len(order), device=order.device)
     if labels:
         yes = decisions.probs[:, 0].reshape(-1, labels)
         first = torch.where(yes > 0.5, rank, labels).amin(1)
         return torch.where(first < labels, order[first.clamp(max=labels - 1)], yes.argmax(1))
     predicted = rank[decisions.masked.argmax(1)]
-    first = torch.full((len(decisions),), len(order), dtype=torch.int64)
+    first = order.new_full((len(decisions),), len(order))
     first.scatter_reduce_(0, owners(decisions.offsets), predicted, "amin")
     return order[first.clamp(max=len(order) - 1)]

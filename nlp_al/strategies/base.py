@@ -87,6 +87,7 @@ class Strategy(ABC):
         """Picks `count` distinct positions, the most wanted first, for `select` and for wrappers.
 
         `count` is at most `signals.total`, and the number of askable labelled examples more where it `relabels`.
+        Scores lie where the signals do; positions may lie there or on the CPU, since they only index.
         """
 
     def select(self, signals: Signals, size: float, generator: torch.Generator) -> Selection:
@@ -95,6 +96,7 @@ class Strategy(ABC):
         signals: the fields in `needs`. size: how many examples, or what they may cost together where `signals.cost` is
         given (then an example that no longer fits ends the selection). generator: the only source of randomness.
         Examples with nothing to decide come behind all others, and pass no filter. Ties go to the lowest position.
+        The signals may lie on any device; what is chosen comes back on the CPU, where the generator is.
         Where several processes hold the pool, all call this together, with generators in the same state.
 
         Raises:
@@ -115,7 +117,7 @@ class Strategy(ABC):
         total, most = signals.total, pool.total
         known = signals.labelled if self.relabels else None
         if known is not None:
-            asked = torch.cat([asked, total + torch.arange(len(known))])
+            asked = torch.cat([asked, total + torch.arange(len(known), device=asked.device)])
             total, most = total + len(known), most + int(known.can_ask().sum())
             if costs is not None:
                 if known.cost is None:
@@ -133,7 +135,8 @@ class Strategy(ABC):
         scores = None if chosen.scores is None else pool.of_all(chosen.scores)
         if scores is not None and len(idle):
             scores = scores.new_full((total,), -torch.inf).index_copy_(0, asked, scores)
-        return replace(chosen, indices=torch.cat([asked[chosen.indices], rest]), scores=scores)
+        indices = torch.cat([asked[chosen.indices], rest]).cpu()
+        return replace(chosen, indices=indices, scores=None if scores is None else scores.cpu())
 
     def _prefix(self, pool: Signals, cost: Tensor, size: float, most: int, generator: torch.Generator) -> Selection:
         """The longest prefix of the ranking that costs at most `size`; ranks only as far as it has to."""

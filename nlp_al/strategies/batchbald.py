@@ -86,7 +86,7 @@ def _options(signals: Signals) -> Tensor:
     assert signals.passes is not None
     if signals.options is not None:
         return signals.options
-    return torch.full(signals.passes.shape[1:2], signals.passes.shape[2])
+    return signals.passes.new_full(signals.passes.shape[1:2], signals.passes.shape[2], dtype=torch.int64)
 
 
 def _divisors(signals: Signals) -> Tensor:

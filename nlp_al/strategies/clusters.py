@@ -64,9 +64,8 @@ class ClusterMargin(Strategy):
         from nlp_al.selection.topk import top
 
         pool, known = signals.before_training()
-        closest = top(
-            reduce(-margin(signals.decisions), signals.decisions.offsets, self.agg), math.ceil(self.candidates * count)
-        )
+        doubt = reduce(-margin(signals.decisions), signals.decisions.offsets, self.agg)
+        closest = top(doubt, math.ceil(self.candidates * count)).cpu()
         total = len(pool) + len(known)
         some = joined = torch.arange(total)
         if total > SAMPLE:

@@ -69,7 +69,7 @@ class KDpp(Weighted):
             picks, _ = greedy_dpp(points, quality, count)
         if len(picks) < count:
             lengths = (quality + sizes / 2).nan_to_num(nan=-1e300, neginf=-1e300).where(doubt > -torch.inf, -torch.inf)
-            order = top(lengths, len(points))
+            order = top(lengths, len(points)).cpu()
             told = f"only {len(picks)} examples are independent, the rest of the batch comes by length alone"
             note = f"{note}; {told}" if note else told
             picks = torch.cat([picks, order[~torch.isin(order, picks)]])[:count]
@@ -83,6 +83,6 @@ def _draw(points: Tensor, quality: Tensor, count: int, generator: torch.Generato
     from nlp_al.selection.dpp import MOST_SAMPLED, sample_dpp
 
     some = torch.randperm(len(points), generator=generator)[:MOST_SAMPLED].sort().values
-    vectors = points[some].double() * quality[some].exp()[:, None]
+    vectors = (points[some].double() * quality[some].exp()[:, None]).cpu()
     note = f"drawn out of {len(some):,} of the {len(points):,} examples" if len(some) < len(points) else ""
     return some[sample_dpp(vectors, min(count, len(some)), generator)], note

@@ -103,6 +103,8 @@ class QbcVe(Disagreement):
         """−Σ v ln v over the shares of the votes of each decision, float64[M]; or Kendall's distance."""
         import torch
 
+        from nlp_al.decisions import leading
+
         if self.level == "ranking":
             return _kendall(signals)
         found = signals.statistics()
@@ -110,7 +112,7 @@ class QbcVe(Disagreement):
         columns = shares.shape[1]
         options = signals.options
         if options is not None:
-            shares = shares.masked_fill(torch.arange(columns) >= options[:, None], 0.0)
+            shares = shares.masked_fill(~leading(options, columns), 0.0)
         values: Tensor = torch.special.entr(shares).sum(1)
         most = torch.full_like(values, columns) if options is None else options.double()
         if self.normalise:
@@ -125,7 +127,8 @@ class QbcVe(Disagreement):
 
         assert signals.offsets is not None
         tops = [member.masked.argmax(1) for member in signals.members()]
-        alike = torch.ones(len(tops), len(signals), dtype=torch.float64)  # of a member's sequence, itself included
+        # How many have the sequence of each member, itself included.
+        alike = signals.offsets.new_ones(len(tops), len(signals), dtype=torch.float64)
         for at, one in enumerate(tops):
             for other in range(at):
                 same = segment_sum((one != tops[other]).long(), signals.offsets) == 0
@@ -143,12 +146,15 @@ def _kendall(signals: Signals) -> Tensor:
     """
     import torch
 
+    from nlp_al.decisions import leading
+
     assert signals.passes is not None
     members, rows, columns = signals.passes.shape
-    valid = torch.ones(rows, columns, dtype=torch.bool)
+    valid = signals.passes.new_ones(rows, columns, dtype=torch.bool)
     if signals.options is not None:
-        valid = torch.arange(columns) < signals.options[:, None]
-    apart, pairs = torch.zeros(rows, dtype=torch.float64), torch.zeros(rows, dtype=torch.float64)
+        valid = leading(signals.options, columns)
+    apart = signals.passes.new_zeros(rows, dtype=torch.float64)
+    pairs = torch.zeros_like(apart)
     for one in range(columns):
         for other in range(one):
             more = (signals.passes[:, :, one] > signals.passes[:, :, other]).double().sum(0)

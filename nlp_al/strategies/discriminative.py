@@ -114,10 +114,12 @@ def _doubt(decisions: Decisions) -> Tensor:
     """
     import torch
 
+    from nlp_al.decisions import leading
+
     probs = decisions.probs
     valid = torch.ones_like(probs, dtype=torch.bool)
     if decisions.options is not None:
-        valid = torch.arange(probs.shape[1]) < decisions.options[:, None]
+        valid = leading(decisions.options, probs.shape[1])
     # A head gives options that it has never seen a probability of 0.
     logs = probs.masked_fill(~valid, 1.0).double().clamp(min=torch.finfo(torch.float32).tiny).log()
     found: Tensor = (logs.sum(1) - torch.linalg.vector_norm(logs, dim=1)) / 2

@@ -71,7 +71,7 @@ class Isal(Strategy):
 
         r, h, _ = signals.factors()
         reference, known = signals.validation, signals.labelled
-        nothing = torch.zeros(r.shape[1], h.shape[1], dtype=torch.float64)
+        nothing = h.new_zeros(r.shape[1], h.shape[1], dtype=torch.float64)
         if reference is None or len(reference) == 0:
             return nothing, "nothing labelled to lower the loss on, so that all examples tie"
         wanted = mean_gradient(reference.decisions, reference.factors(), given(reference)[0])

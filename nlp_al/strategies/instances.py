@@ -105,7 +105,7 @@ def _spans(signals: Signals, outside: int, transitions: Tensor | None, alpha: fl
     starts, order = torch.cat([starts, words]).sort()
     ends = torch.cat([ends, words + 1])[order]
     made_up, whose = bare[owner[starts]], owner[starts]
-    apart = torch.zeros(len(starts), dtype=torch.float64)
+    apart = starts.new_zeros(len(starts), dtype=torch.float64)
     for member in signals.members():
         others = spans_of(member.probs.argmax(1), offsets, outside, transitions)
         none = torch.bincount(owner[others[0]], minlength=n) == 0
@@ -121,14 +121,16 @@ def _spans(signals: Signals, outside: int, transitions: Tensor | None, alpha: fl
 def _candidates(signals: Signals, alpha: float) -> Instances:
     import torch
 
+    from nlp_al.decisions import leading
+
     decisions = signals.decisions
     options = decisions.options
     assert options is not None
-    own = torch.arange(decisions.probs.shape[1]) < options[:, None]
+    own = leading(options, decisions.probs.shape[1])
     ranks = torch.stack([_ranks(member.probs, own) for member in signals.members()])
     widest = ((options - 1).clamp(min=1).double() / 2).square()
     moved = (ranks - ranks.mean(0)).square().mean(0) / widest[:, None]
-    rows = torch.arange(int(options.sum()) + 1)
+    rows = torch.arange(int(options.sum()) + 1, device=options.device)
     ends = torch.cat([options.new_zeros(1), options.cumsum(0)])[decisions.offsets]
     return Instances(_mixed(_binary(decisions.masked.double())[own], moved[own], alpha), ends, rows[:-1], rows)
 

@@ -85,7 +85,7 @@ class Laplace(Uncertainty):
         for rows, passes in drawn(decisions, factors, posterior.draws(self.draws, generator)):
             options = None if decisions.options is None else decisions.options[rows]
             # Each row by itself: these are statistics of decisions, whoever has them.
-            single = torch.arange(passes.shape[1] + 1)
+            single = torch.arange(passes.shape[1] + 1, device=passes.device)
             found[rows] = statistics(Decisions(one, single, options) for one in passes).information(options)
         return found
 

@@ -47,7 +47,7 @@ class Seals(Sieve):
         from nlp_al.selection.neighbours import nearest
 
         pool, known = signals.before_training()
-        near = torch.zeros(len(pool), dtype=torch.bool)
+        near = pool.new_zeros(len(pool), dtype=torch.bool)
         if len(pool):
             near[nearest(known, pool, self.k).flatten()] = True
         found = int(near.sum())

@@ -45,4 +45,4 @@ def by_representatives(
     inside = choose(signals.take(some), min(count, SAMPLE))
     note = f"{SAMPLE:,} of the {len(signals):,} examples, drawn at random, stood for all of them"
     told = "; ".join(filter(None, (note, inside.note)))
-    return Selection(torch.cat([some[inside.indices], others])[:count], note=told)
+    return Selection(torch.cat([some[inside.indices.cpu()], others])[:count], note=told)

@@ -267,11 +267,13 @@ def _log_probs(signals: Signals) -> Tensor:
     """float64[M, O]; only what is no option has minus infinity, what underflowed is as unlikely as a float can be."""
     import torch
 
+    from nlp_al.decisions import leading
+
     decisions = signals.decisions
     logs = decisions.masked.double().clamp(min=torch.finfo(torch.float64).tiny).log()
     if decisions.options is None:
         return logs
-    return logs.masked_fill(torch.arange(logs.shape[1]) >= decisions.options[:, None], -torch.inf)
+    return logs.masked_fill(~leading(decisions.options, logs.shape[1]), -torch.inf)
 
 
 def _total_entropy(signals: Signals) -> Tensor:

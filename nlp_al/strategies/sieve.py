@@ -32,14 +32,15 @@ class Sieve(Wrapper):
         import torch
 
         kept = self.sieve(signals, count, generator)
-        inside = signals.take(kept.indices)
+        positions = kept.indices.to(signals.device)
+        inside = signals.take(positions)
         found = self.inner().choose(inside, min(count, len(inside)), generator)
         scores = found.scores
         if scores is not None:
-            scores = scores.new_full((len(signals),), -torch.inf).index_copy_(0, kept.indices, scores)
+            scores = scores.new_full((len(signals),), -torch.inf).index_copy_(0, positions, scores)
         note = "; ".join(filter(None, (kept.note, found.note)))
         abstained = found.abstained if kept.abstained is None else kept.abstained
-        return Selection(kept.indices[found.indices], scores, note, abstained)
+        return Selection(positions[found.indices], scores, note, abstained)
 
     def sift(self, signals: Signals, size: float, generator: torch.Generator) -> Selection:
         """The positions that the base is to choose among, in the order of the pool, for a batch of `size`.
@@ -60,4 +61,4 @@ class Sieve(Wrapper):
         found = self.sieve(pool, count, generator)
         kept = torch.zeros_like(can_ask) if self.filters else ~can_ask
         kept[asked[found.indices]] = True
-        return replace(found, indices=torch.nonzero(kept).flatten())
+        return replace(found, indices=torch.nonzero(kept).flatten().cpu())

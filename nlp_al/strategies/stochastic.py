@@ -50,7 +50,7 @@ class Stochastic(Weighted):
 
         levels = self.levels(self.uncertainty(signals, generator))
         # The argument of the inner logarithm is above 0, and that of the outer one too.
-        uniform = torch.rand(len(levels), generator=generator, dtype=torch.float64)
+        uniform = torch.rand(len(levels), generator=generator, dtype=torch.float64).to(levels.device)
         uniform = uniform.clamp(torch.finfo(torch.float64).tiny, 1 - torch.finfo(torch.float64).eps)
         noisy = levels - (-uniform.log()).log() / self.beta
         return Selection(top(noisy, count), noisy)
@@ -102,7 +102,7 @@ class Softrank(Stochastic):
         from nlp_al.selection.topk import top
 
         ranks = torch.empty_like(scores)
-        ranks[top(scores, len(scores))] = torch.arange(1, len(scores) + 1, dtype=scores.dtype)
+        ranks[top(scores, len(scores))] = torch.arange(1, len(scores) + 1, dtype=scores.dtype, device=scores.device)
         return (-ranks.log()).masked_fill(scores == -torch.inf, -torch.inf)
 
 

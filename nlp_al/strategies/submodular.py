@@ -117,7 +117,7 @@ class FacilityLocation(Strategy):
             served = torch.stack(groups).amax(0).clamp_(min=0)
         picks = greedy_cover(
             lambda part: similarity(points[part]),
-            torch.ones(len(points)),
+            points.new_ones(len(points)),
             count,
             served,
             generator=generator if len(points) > EXACT else None,

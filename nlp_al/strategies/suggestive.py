@@ -59,6 +59,6 @@ class SuggestiveAnnotation(MeanStd):
         drawn = representatives(len(points), generator)
         pool = directions(points if drawn is None else points[drawn[0]])
         cosines = torch.cat([(directions(points[part]) @ pool.T).float() for part in doubtful.split(64)])
-        picks = greedy_cover(lambda part: cosines[part].T, torch.ones(len(pool)), count, candidates=len(doubtful))
+        picks = greedy_cover(lambda part: cosines[part].T, pool.new_ones(len(pool)), count, candidates=len(doubtful))
         note = f"{len(pool):,} of the {len(points):,} examples, drawn at random, stood for the pool"
         return Selection(doubtful[picks], note=note if drawn is not None else "")

@@ -59,7 +59,7 @@ class Alps(Strategy):
         _, assigned = assigned.unique(return_inverse=True)
         clusters = int(assigned.max()) + 1 if len(assigned) else 0
         picks = told[central_members(points, assigned, min(clusters, count))] if clusters else told
-        left = torch.ones(len(surprisal), dtype=torch.bool)
+        left = told.new_ones(len(surprisal), dtype=torch.bool)
         left[picks] = False
         others = torch.nonzero(left).flatten()
         drawn = others[torch.randperm(len(others), generator=generator)]

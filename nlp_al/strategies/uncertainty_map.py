@@ -62,7 +62,7 @@ def _words(signals: Signals, weighed: bool) -> tuple[Tensor, Tensor]:
     if not weighed:
         return variance.sqrt(), offsets
     starts, ends = spans_of(found.mean.argmax(1), offsets, signals.outside, signals.transitions)
-    marked = torch.zeros(len(variance), dtype=torch.bool)
+    marked = torch.zeros_like(variance, dtype=torch.bool)
     marked[torch.cat([starts, ends - 1])] = True
     return variance * share_of_farthest(distance_to(marked, offsets), offsets), offsets
 
@@ -70,10 +70,12 @@ def _words(signals: Signals, weighed: bool) -> tuple[Tensor, Tensor]:
 def _candidates(signals: Signals, weighed: bool) -> tuple[Tensor, Tensor]:
     import torch
 
+    from nlp_al.decisions import leading
+
     found, options, offsets = signals.statistics(), signals.options, signals.offsets
     assert offsets is not None
     assert options is not None
-    own = torch.arange(found.mean.shape[1]) < options[:, None]
+    own = leading(options, found.mean.shape[1])
     spread = found.std(options)
     ends = torch.cat([options.new_zeros(1), options.cumsum(0)])[offsets]
     if not weighed:

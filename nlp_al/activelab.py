@@ -46,7 +46,7 @@ def crowdlab(probs: Tensor, votes: Tensor, options: Tensor | None = None) -> Cro
     counts = given.sum(1)
     labels = _majority(probs, votes)
     if not bool((counts > 1).any()):
-        return Crowd(labels, _of(probs, labels), torch.ones(votes.shape[1], dtype=torch.float64), 1.0)
+        return Crowd(labels, _of(probs, labels), probs.new_ones(votes.shape[1]), 1.0)
     labels = _posterior(probs, votes, options, *_trust(probs, votes, options, labels)).argmax(1)
     weights, model, agree = _trust(probs, votes, options, labels)
     return Crowd(labels, _of(_posterior(probs, votes, options, weights, model, agree), labels), weights, model)
@@ -56,12 +56,12 @@ def _valid(probs: Tensor, options: Tensor | None) -> Tensor:
     """bool[n, O]: which columns are options."""
     if options is None:
         return torch.ones_like(probs, dtype=torch.bool)
-    return torch.arange(probs.shape[1]) < options[:, None]
+    return torch.arange(probs.shape[1], device=probs.device) < options[:, None]
 
 
 def _number(probs: Tensor, options: Tensor | None) -> Tensor:
     """float64[n]: how many options there are."""
-    return torch.full((len(probs),), probs.shape[1], dtype=torch.float64) if options is None else options.double()
+    return probs.new_full((len(probs),), probs.shape[1], dtype=torch.float64) if options is None else options.double()
 
 
 def _of(probs: Tensor, labels: Tensor) -> Tensor:
@@ -134,7 +134,7 @@ def activelab(
     mean = float(crowd.weights.mean())
     said = ((votes >= 0).double() * crowd.weights).sum(1)
     known = certainty(crowd.quality, crowd.model + said, mean, _number(probs, options))
-    alone = torch.full((len(unlabelled),), crowd.model, dtype=torch.float64)
+    alone = unlabelled.new_full((len(unlabelled),), crowd.model, dtype=torch.float64)
     most = unlabelled.double().masked_fill(~_valid(unlabelled, others), 0.0).amax(1)
     return -known, -certainty(most, alone, mean, _number(unlabelled, others))
 

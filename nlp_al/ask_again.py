@@ -84,8 +84,11 @@ def whose(answers: Sequence[Answer], label: Any) -> list[str]:
 def told_again(
     lines: Sequence[Mapping[str, Any]], pool: Pool, task: Task, changes: Sequence[Change] = ()
 ) -> str | None:
-    """In words how many labels people were asked about again, and how many are others now; None where none were."""
-    labels = pool.labels()
+    """In words how many labels people were asked about again, and how many are others now; None where none were.
+
+    pool: its answers are read, no examples.
+    """
+    labels = pool.fold(pool.last())
     before: dict[str, Any] = {}
     for line in lines:
         since = names_after(change for change in changes if change.answers >= line["answers"])

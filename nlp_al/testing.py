@@ -269,6 +269,10 @@ class _Check:
                 promise, f"asked for {size:g} of {len(signals)}, it raised {type(error).__name__}: {error}", error
             )
         found = chosen.indices
+        if away := [
+            given.device for given in (found, chosen.scores) if given is not None and given.device.type != "cpu"
+        ]:
+            self.fail("I10", f"what it chose is on {away[0]}, not on the CPU.")
         if found.dtype != torch.int64 or found.dim() != 1:
             self.fail("I1", f"indices is a {found.dim()}-dimensional tensor of {found.dtype}, not a list of int64.")
         again = self.again(signals)
@@ -504,8 +508,6 @@ class _Check:
             here = self.pick("I10", signals, 7)
             with emulated_device() as device:
                 there = self.pick("I10", signals.to(device), 7)
-                if any(given is not None and given.device == device for given in (there.indices, there.scores)):
-                    self.fail("I10", f"what it chose is on {device}, not on the CPU.")
             if here.indices.tolist() != there.indices.tolist():
                 told = f"{here.indices.tolist()} on the CPU, and {there.indices.tolist()} on {device}"
                 self.fail("I10", f"it chose {told}.")

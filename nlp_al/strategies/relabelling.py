@@ -52,9 +52,11 @@ class ActiveLab(Strategy):
         from nlp_al.decisions import Decisions, reduce
         from nlp_al.selection.topk import top
 
-        nothing = Decisions(torch.zeros(0, 1), torch.zeros(1, dtype=torch.int64))
+        at = signals.device
+        nothing = Decisions(torch.zeros(0, 1, device=at), torch.zeros(1, dtype=torch.int64, device=at))
         pool, known = signals.decisions if len(signals) else nothing, signals.labelled
-        held, votes, askable = nothing, torch.full((0, 1), -1), torch.ones(0, dtype=torch.bool)
+        held, votes = nothing, torch.full((0, 1), -1, device=at)
+        askable = torch.ones(0, dtype=torch.bool, device=at)
         if known is not None and len(known):
             assert known.out_of_fold is not None
             assert known.offsets is not None

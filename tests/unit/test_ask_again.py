@@ -15,7 +15,7 @@ from nlp_al.ask_again import told_again, whose
 from nlp_al.cli import main
 from nlp_al.config import read_config
 from nlp_al.learner import ActiveLearner
-from nlp_al.pool import Answer, Example, Pool
+from nlp_al.pool import Answer, Pool
 from nlp_al.relabel import Change
 from nlp_al.store import RunDirectory
 from nlp_al.tasks import make_task
@@ -51,7 +51,7 @@ def test_what_people_say_goes_before_what_the_data_say() -> None:
 def test_how_many_are_others_now() -> None:
     task = make_task("text-classification", {}).with_labels(["x", "z"])
     answers = [Answer("a", "x", "ann"), Answer("b", "z", "ann"), Answer("c", None, "ann", "discarded")]
-    pool = Pool([Example(name, "text", 1) for name in "abc"], answers=answers)
+    pool = Pool([], answers=answers)
     lines = [{"id": name, "label": label, "answers": 2} for name, label in zip("abc", "zyx", strict=True)]
     told = "3 doubtful labels asked about again; {} now, 1 have none"
     assert told_again(lines, pool, task) == told.format("2 are others")

@@ -81,8 +81,8 @@ def _in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
         ),
         (
             "--annotator.nois 1",
-            "Unknown key 'annotator.nois': did you mean 'noise'? "
-            "(there are: annotators, noise, noise_kind, refusals, seed).",
+            "Unknown key 'annotator.nois': did you mean 'noise'? (there are: anchoring, annotators, control, noise, "
+            "noise_kind, refusals, seed).",
         ),
         ("--strategy.ag max", "Unknown key 'strategy.ag': did you mean 'agg'? (there are: agg)."),
         ("--initial.agg max", "Unknown key 'initial.agg': there are none."),

@@ -147,13 +147,13 @@ def measure(name: str, options: argparse.Namespace) -> dict[str, Any]:
 
 
 def table(lines: list[dict[str, Any]]) -> str:
-    rows = ["| strategy | seconds | growth, GB | whole, GB | note |", "|---|---|---|---|---|"]
-    for line in sorted(lines, key=lambda line: line.get("seconds", float("inf"))):
+    rows = ["| strategy | seconds of the processor | growth, GB | whole, GB | note |", "|---|---|---|---|---|"]
+    for line in sorted(lines, key=lambda line: line.get("cpu_seconds", float("inf"))):
         name = f"`{line['strategy']}`"
         if "failed" in line:
             rows.append(f"| {name} | | | | {line['failed']} |")
         else:
-            numbers = f"{line['seconds']:.1f} | {line['growth_mb'] / 1e3:.2f} | {line['whole_mb'] / 1e3:.1f}"
+            numbers = f"{line['cpu_seconds']:.1f} | {line['growth_mb'] / 1e3:.2f} | {line['whole_mb'] / 1e3:.1f}"
             rows.append(f"| {name} | {numbers} | {line['note']} |")
     return "\n".join(rows)
 

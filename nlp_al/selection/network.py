@@ -12,8 +12,8 @@ from torch.nn.functional import linear, relu
 from nlp_al.selection.rows import total_of_rows
 
 
-def fresh(widths: Sequence[int], generator: torch.Generator, device: torch.device) -> list[Tensor]:
-    """Layers between these widths, drawn as torch begins with, but of this generator."""
+def fresh(widths: Sequence[int], generator: torch.Generator, device: torch.device | str = "cpu") -> list[Tensor]:
+    """Layers between these widths, drawn as torch begins with, but of this generator, and then moved to the device."""
     net: list[Tensor] = []
     for inside, outside in pairwise(widths):
         for shape in ((outside, inside), (outside,)):

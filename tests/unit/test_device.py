@@ -17,9 +17,10 @@ from nlp_al.config import Stage
 from nlp_al.placing import ROOM, placed, repeatable
 from nlp_al.processes import _Launched
 from nlp_al.query import choose_batch
-from nlp_al.selection import typicality
+from nlp_al.selection import kmeanspp, typicality
 from nlp_al.selection.shards import Peers
 from nlp_al.signals import SignalError, Signals
+from nlp_al.signals.collector import PROVIDERS, collect
 from nlp_al.signals.shards import own_rows
 from nlp_al.strategies import Selection, Strategy, clusters, make_strategy, representatives
 from nlp_al.strategies.uncertainty import Margin
@@ -154,6 +155,19 @@ def test_fields_on_several_devices_are_refused_by_name() -> None:
             Signals(embeddings=points.to(device), labelled=Signals(embeddings=points))
 
 
+def test_a_pass_over_the_pool_leaves_the_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    def points(model: Any, batch: list[Tensor], generator: torch.Generator) -> Signals:
+        return Signals(embeddings=torch.stack(batch).to(DEVICE))
+
+    monkeypatch.setitem(PROVIDERS, "embeddings", points)
+    scorer: Any = SimpleNamespace(task=None, sharded=True, prepare=lambda examples: (examples, [[2], [0, 1]]))
+    with emulated_device():
+        found = collect(scorer, list(torch.eye(3)), {"embeddings"}, seeded())  # type: ignore[arg-type]
+        assert found is not None
+        assert found.device.type == "cpu"
+    assert torch.equal(found.embeddings, torch.eye(3))
+
+
 # --- strategies
 
 
@@ -239,6 +253,19 @@ def test_shards_on_devices_choose_what_one_process_chooses_on_the_cpu(name: str,
         for found in with_peers(2, chosen):
             assert found.indices.tolist() == alone.indices.tolist()
             assert found.indices.device.type == "cpu"
+
+
+def test_running_sums_that_a_draw_falls_into_are_made_on_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    usual, seen = kmeanspp._interval, set()
+
+    def noted(sums: Tensor, point: Tensor) -> int:
+        seen.update({sums.device.type, point.device.type})
+        return usual(sums, point)
+
+    monkeypatch.setattr(kmeanspp, "_interval", noted)
+    with emulated_device() as device:
+        make_strategy("badge").select(SIGNALS.to(device), 7, seeded())
+    assert seen == {"cpu"}
 
 
 def test_processes_exchange_what_lies_in_main_memory(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,9 +22,6 @@ curve() { # name, initial, batch, rounds, strategies, further options
 
 texts() { # one label a text
   curve sms_spam 20 20 10 random,margin,badge,typiclust
-  curve trec6 50 25 12 random,margin,badge,typiclust
-  curve sst2 50 25 10 random,margin,badge,typiclust
-  curve banking77 100 50 10 random,margin,badge,typiclust
 }
 
 labels() { # several

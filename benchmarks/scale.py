@@ -76,6 +76,10 @@ class Drawn:
         if "targets" in needs:
             fields["targets"] = torch.multinomial(self.sizes, n, replacement=True, generator=self.generator)
             fields["offsets"] = torch.arange(n + 1)
+        if "out_of_fold" in needs:
+            fields["out_of_fold"] = probs
+        if "votes" in needs:
+            fields["votes"] = torch.randint(-1, self.classes, (n, 3), generator=self.generator)
         if "asked" in needs:
             fields["asked"] = torch.randint(0, 5, (n,), generator=self.generator)
         if scores := [need.removeprefix(SCORES) for need in needs if need.startswith(SCORES)]:
@@ -122,10 +126,11 @@ def measure(name: str, options: argparse.Namespace) -> dict[str, Any]:
     torch.set_num_threads(options.threads)
     strategy, drawn = make_strategy(name), Drawn(options.classes, options.members, options.seed)
     known = drawn.signals(options.labelled, strategy.needs_labelled)
+    unseen = drawn.signals(options.labelled, strategy.needs_validation) if strategy.needs_validation else None
     generator = torch.Generator().manual_seed(options.seed)
     for n, count in ((1000, 10), (options.n, options.count)):
         made = drawn.signals(n, strategy.needs)
-        signals = Signals(**{**vars(made), "labelled": known})
+        signals = Signals(**{**vars(made), "labelled": known, "validation": unseen})
         del made
         forget_peak()
         before, start, cpu = peak_mb(), time.perf_counter(), time.process_time()

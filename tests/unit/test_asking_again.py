@@ -512,12 +512,16 @@ def test_the_holdout_is_asked_about_once_and_words_are_paid_for_each_time(tmp_pa
 
 
 def test_a_stage_before_it_leaves_the_labelled_set_whole(tmp_path, model):
-    stages = [{"name": "margin", "keep": 12}, "activelab"]
-    learner(tmp_path, model, some_rows(80), strategy=stages).run()
-    once(tmp_path / "run")
-    lines = [line for line in read_lines(tmp_path / "run" / "queries.jsonl") if line["round"]]
-    assert {"before" in line for line in lines} == {True, False}
-    assert {line["strategy"] for line in lines} == {"margin+activelab"}
+    for name, strategy in (("both", [{"name": "margin", "keep": 10}, "activelab"]), ("first", "margin")):
+        about = {"loop": {"initial": 30, "batch": 10, "rounds": 1}, "annotator": {**NOISY, "noise": 0.0}}
+        learner(tmp_path / name, model, some_rows(80), strategy=strategy, **about).run()
+    once(tmp_path / "both" / "run")
+    files = [tmp_path / name / "run" / "queries.jsonl" for name in ("both", "first")]
+    both, first = ([line for line in read_lines(file) if line["round"]] for file in files)
+    assert {line["strategy"] for line in both} == {"margin+activelab"}
+    new = {line["id"] for line in both if "before" not in line}
+    assert 0 < len(new) < len(both)
+    assert new < {line["id"] for line in first}
 
 
 def test_people_behind_files_answer_in_turn(tmp_path, model, monkeypatch):

@@ -104,7 +104,9 @@ def test_take_and_merging_know_them(shape: str) -> None:
             assert part.probs is not None
             assert part.passes is not None
             narrow = Sampled(*part.sampled).each(lambda _, v, w=width: v[:, :w] if v.dim() == 2 else v)
-            part = replace(part, probs=part.probs[:, :width], passes=part.passes[..., :width], sampled=narrow)
+            assert part.out_of_fold is not None
+            cut = {"probs": part.probs[:, :width], "out_of_fold": part.out_of_fold[:, :width]}
+            part = replace(part, **cut, passes=part.passes[..., :width], sampled=narrow)
         parts.append((chosen.tolist(), part))
     again = ordered(parts)
     assert again.statistics().members == 5

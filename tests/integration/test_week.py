@@ -334,7 +334,7 @@ def office(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Office]:
         "dataset": {"path": "csv", "data_files": {"train": "tickets.csv"}},
         "strategy": "margin",
         "loop": {"initial": BATCH, "batch": BATCH, "rounds": 5, "holdout": 0.1},
-        "training": {"mode": "frozen", "final": "none", "learning_rate": 1e-3, "num_train_epochs": 20},
+        "training": {"mode": "frozen", "final": "none", "learning_rate": 1e-3, "num_train_epochs": 60},
         "annotator": {
             "name": "argilla",
             "data": "argilla",

@@ -24,9 +24,10 @@ from nlp_al.signals.collector import PROVIDERS, collect
 from nlp_al.signals.shards import own_rows
 from nlp_al.strategies import Selection, Strategy, clusters, make_strategy, representatives
 from nlp_al.strategies.uncertainty import Margin
-from nlp_al.testing import _tensors, blocks_of, check_strategy, synthetic_signals
-from nlp_al.testing_device import DEVICE, emulated_device
-from nlp_al.testing_peers import with_peers
+from nlp_al.testing import blocks_of, check_strategy, synthetic_signals
+from nlp_al.testing.device import DEVICE, emulated_device
+from nlp_al.testing.peers import with_peers
+from nlp_al.testing.variants import tensors
 
 # --- the emulation
 
@@ -116,17 +117,17 @@ def test_numbers_are_read_off_it() -> None:
 @pytest.mark.parametrize("shape", ["single", "multi", "sequence", "ranking"])
 def test_a_record_goes_there_and_back_with_all_its_fields_and_roles(shape: str) -> None:
     signals = synthetic_signals(shape, 9, cost=True)
-    held = _tensors(signals)
+    held = tensors(signals)
     assert len(held) > 40
     with emulated_device() as device:
         there = signals.to(device)
-        assert {tensor.device for tensor in _tensors(there)} == {device}
+        assert {tensor.device for tensor in tensors(there)} == {device}
         assert there.device == there.take(torch.tensor([2, 0])).device == there.can_ask().device == device
         assert there.to(device) is there
         back = there.to("cpu")
     assert signals.device == back.device == torch.device("cpu")
-    assert all(map(torch.equal, held, _tensors(back)))
-    assert len(_tensors(back)) == len(held)
+    assert all(map(torch.equal, held, tensors(back)))
+    assert len(tensors(back)) == len(held)
     assert (back.round, back.outside, len(back)) == (signals.round, signals.outside, 9)
 
 

@@ -12,7 +12,7 @@ from nlp_al.selection import kcenter
 from nlp_al.selection.kcenter import k_center
 from nlp_al.selection.shards import Peers, Shard
 from nlp_al.testing import blocks_of
-from nlp_al.testing_peers import with_peers
+from nlp_al.testing.peers import with_peers
 
 
 def normal(*shape: int, seed: int = 0) -> Tensor:

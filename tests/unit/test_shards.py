@@ -18,7 +18,7 @@ from nlp_al.signals.shards import Share, kept, own_rows
 from nlp_al.strategies import Selection, make_strategy
 from nlp_al.strategies.uncertainty import Margin
 from nlp_al.testing import blocks_of, check_strategy, synthetic_signals
-from nlp_al.testing_peers import with_peers
+from nlp_al.testing.peers import with_peers
 
 SHAPES = ("single", "multi", "sequence", "ranking")
 LINE = torch.tensor([[0.0], [1.0], [2.0], [8.0], [9.0], [20.0]])

@@ -453,7 +453,7 @@ def table(options: argparse.Namespace, name: str) -> str:
     group, runs = GROUPS[name], found(options, name)
     seeds = {len(of) for of in runs.values()}
     if seeds != {options.seeds}:
-        return f"### {name.capitalize()}\n\nnot all of its runs are done\n"
+        return f"### {name.capitalize()}\n\nNot all of its runs are done.\n"
     lines = [f"### {name.capitalize()}", "", group.criterion, "", "| | measured | passed |", "|---|---|---|"]
     said = {True: "yes", False: "**no**", None: ""}
     lines += [f"| {line.arm} | {line.figure} | {said[line.passed]} |" for line in group.judge(runs)]

@@ -110,7 +110,8 @@ class Asking:
 
     def _view(self, examples: Sequence[Example], round_: int, fit: Fit, in_shards: bool = False) -> View:
         labelled = self._labelled()
-        bare = replace(self._bare(examples), round=round_, labelled=self._bare(labelled, self.pool.askable_again()))
+        again = self.pool.askable_again() if _relabels(self.config.strategy) else ()
+        bare = replace(self._bare(examples), round=round_, labelled=self._bare(labelled, again))
         fields, validation = partial(self.fields.of, round_, fit), partial(self.fields.of_validation, round_, fit)
         return View(examples, labelled, bare, fields, in_shards, validation)
 

@@ -169,7 +169,8 @@ def drawn(decisions: Decisions, factors: Gradients, draws: Tensor) -> Iterator[t
     for rows, own, part in _parts(decisions, factors, draws.shape[0] * max(draws.shape[1], decisions.probs.shape[1])):
         logits, moved = _logits(own, kind), torch.einsum("jd,trd->tjr", part.h.double(), draws)
         if kind == "choice":
-            valid = leading(own.options, logits.shape[1])  # type: ignore[arg-type]
+            assert own.options is not None
+            valid = leading(own.options, logits.shape[1])
             logits = logits.repeat(len(draws), 1, 1)
             logits[:, valid] += moved[:, :, 0]
         else:
@@ -199,7 +200,8 @@ def probit(posterior: Posterior, decisions: Decisions, factors: Gradients) -> Te
     for _, own, part in _parts(decisions, factors, factors.h.shape[1]):
         logits, scale = _logits(own, kind), (1 + math.pi / 8 * _variances(posterior, part, kind)).sqrt()
         if kind == "choice":
-            valid = leading(own.options, logits.shape[1])  # type: ignore[arg-type]
+            assert own.options is not None
+            valid = leading(own.options, logits.shape[1])
             scale = torch.ones_like(logits).masked_scatter(valid, scale[:, 0])
         found.append(_probs(logits / scale, kind))
     return torch.cat(found) if found else decisions.probs.double()
